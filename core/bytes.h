@@ -1,0 +1,61 @@
+// Arithmetic on sizes, and copying bytes that another process may be writing.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace spillway {
+
+inline constexpr std::uint64_t kKiB = 1024;
+inline constexpr std::uint64_t kMiB = 1024 * kKiB;
+inline constexpr std::uint64_t kGiB = 1024 * kMiB;
+inline constexpr std::size_t kCacheLine = 64;
+inline constexpr std::size_t kBlock = 4096;  // the unit of O_DIRECT and of giving ring space back
+
+// `alignment` is a power of two. Wraps when value is within alignment of 2^64: callers bound value first.
+constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) noexcept {
+  return (value + alignment - 1) & ~(alignment - 1);
+}
+constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t alignment) noexcept {
+  return value & ~(alignment - 1);
+}
+constexpr bool is_aligned(std::uint64_t value, std::uint64_t alignment) noexcept {
+  return (value & (alignment - 1)) == 0;
+}
+
+#if defined(__SANITIZE_THREAD__)
+#define SPILLWAY_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SPILLWAY_TSAN 1
+#endif
+#endif
+
+// Copies between ring and private memory. The ring's bytes may be overwritten while a reader copies them (it then
+// notices, and throws the copy away): a data race by the letter of the language that atomics would settle at the
+// price of byte-wise copying. Under ThreadSanitizer the copy really is made of relaxed atomics, so that what it
+// reports is never this. Ring addresses are 16-aligned.
+#if defined(SPILLWAY_TSAN)
+inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept {
+  auto* out = static_cast<unsigned char*>(to);
+  const auto* in = static_cast<const unsigned char*>(from);
+  for (std::size_t i = 0; i < bytes; ++i) out[i] = __atomic_load_n(in + i, __ATOMIC_RELAXED);
+}
+inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept {
+  auto* out = static_cast<unsigned char*>(to);
+  const auto* in = static_cast<const unsigned char*>(from);
+  for (std::size_t i = 0; i < bytes; ++i) __atomic_store_n(out + i, in[i], __ATOMIC_RELAXED);
+}
+#else
+inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept {
+  std::memcpy(to, from, bytes);
+}
+#endif
+
+}  // namespace spillway

@@ -1,0 +1,88 @@
+#include "spillway/core/descriptor.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "spillway/core/error.h"
+
+namespace spillway {
+
+FileDescriptor::FileDescriptor(int fd) : fd_(fd) {
+  SPILLWAY_ASSERT(fd >= 0);
+  fork_registry_add_descriptor(fd);
+}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    reset();
+    fd_ = other.fd_;
+    mark_ = other.mark_;
+    other.fd_ = -1;
+  }
+  return *this;
+}
+
+void FileDescriptor::reset() noexcept {
+  if (fd_ >= 0 && !mark_.forked()) {
+    fork_registry_remove_descriptor(fd_);
+    ::close(fd_);
+  }
+  fd_ = -1;
+}
+
+FileDescriptor try_open_file(const std::string& path, int flags, mode_t mode) {
+  int fd;
+  do fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
+  while (fd < 0 && errno == EINTR);
+  return fd < 0 ? FileDescriptor() : FileDescriptor(fd);
+}
+
+FileDescriptor open_file(const std::string& path, int flags, mode_t mode) {
+  FileDescriptor fd = try_open_file(path, flags, mode);
+  if (!fd) throw system_error(errno, "can't open " + path);
+  return fd;
+}
+
+int read_at(int fd, void* to, std::size_t bytes, std::uint64_t position) noexcept {
+  auto* out = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd, out, bytes, static_cast<off_t>(position));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return EIO;
+    out += n;
+    bytes -= static_cast<std::size_t>(n);
+    position += static_cast<std::uint64_t>(n);
+  }
+  return 0;
+}
+
+int write_at(int fd, const void* from, std::size_t bytes, std::uint64_t position) noexcept {
+  const auto* in = static_cast<const char*>(from);
+  while (bytes > 0) {
+    const ssize_t n = ::pwrite(fd, in, bytes, static_cast<off_t>(position));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return EIO;
+    in += n;
+    bytes -= static_cast<std::size_t>(n);
+    position += static_cast<std::uint64_t>(n);
+  }
+  return 0;
+}
+
+std::uint64_t file_bytes(int fd, const std::string& path) {
+  struct stat s;
+  if (::fstat(fd, &s) != 0) throw system_error(errno, "can't examine " + path);
+  return static_cast<std::uint64_t>(s.st_size);
+}
+
+bool is_unlinked(int fd) noexcept {
+  struct stat s;
+  return ::fstat(fd, &s) == 0 && s.st_nlink == 0;
+}
+
+}  // namespace spillway

@@ -1,0 +1,326 @@
+// ORDER.
+//   A1 commit        <- R1, R4, R7  meta, key and payload are there when the word is
+//   A2 reserved_end  <- R3, C1      the copy is good: no byte of it was claimed for a newer lap before it was copied
+//   A3 durable_end   <- the persister's release store (read_up_to = durable)
+//   G1 gate -> S3: the consumer has read what lies before
+#include "spillway/ipc/partition_reader.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "spillway/core/clock.h"
+#include "spillway/core/error.h"
+
+namespace spillway {
+namespace {
+
+constexpr std::uint64_t kLookAgainNs = 10'000'000;
+
+}  // namespace
+
+struct PartitionReader::Slot {
+  std::shared_ptr<Partition> partition;
+  FileLock lock;
+  ConsumerSlot* slot = nullptr;
+  bool gating = false;
+
+  ~Slot() {
+    if (!lock) return;  // a forked child: the slot is the parent's
+    slot->gate.store(kNoGate, std::memory_order_release);           // G1
+    slot->state.store(ConsumerState::none, std::memory_order_relaxed);  // relaxed: for display
+  }
+};
+
+PartitionReader::PartitionReader(std::uint32_t number, ReaderSource source, FindSource find, ReadUpTo read_up_to)
+    : number_(number), read_up_to_(read_up_to), find_(std::move(find)) {
+  bind(std::move(source));
+}
+PartitionReader::~PartitionReader() = default;
+PartitionReader::PartitionReader(PartitionReader&&) noexcept = default;
+
+void PartitionReader::bind(ReaderSource source) {
+  slot_.reset();
+  ring_ = std::move(source.ring);
+  history_ = std::move(source.history);
+  span_ = {};
+  limit_ = read_up_to_ == ReadUpTo::committed ? UINT64_MAX : 0;
+  if (!ring_) {
+    replaying_ = true;
+    return;
+  }
+  records_ = ring_->records();
+  mask_ = ring_->mask();
+  mix_ = ring_->mix();
+  // The largest record; pages are touched only as records need them.
+  scratch_bytes_ = static_cast<std::size_t>(ring_->claim_bytes_max());
+  scratch_memory_ = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes_ + kCacheLine);
+  scratch_ = scratch_memory_.get();
+  scratch_ += align_up(reinterpret_cast<std::uintptr_t>(scratch_), kCacheLine) - reinterpret_cast<std::uintptr_t>(scratch_);
+  replaying_ = false;
+}
+
+// Goes to a boundary: live when the ring has it, else replaying.
+void PartitionReader::enter(Offset offset) noexcept {
+  offset_ = offset;
+  gap_pending_ = false;
+  span_ = {};
+  replaying_ = !ring_ || offset < ring_->begin() || !still_in_ring(*ring_, offset);
+}
+
+Offset PartitionReader::begin_now() {
+  if (history_) return history_->begin();
+  return ring_ ? oldest_boundary(*ring_, 0) : 0;
+}
+
+Offset PartitionReader::end_now() {
+  if (read_up_to_ == ReadUpTo::durable) {
+    if (ring_) return ring_->control().persister.durable_end.load(std::memory_order_acquire);  // A3
+    return history_ ? history_->durable_end() : 0;
+  }
+  if (ring_) return find_committed_end(*ring_).end;
+  return history_ ? history_->end() : 0;
+}
+
+void PartitionReader::start_earliest() { enter(begin_now()); }
+void PartitionReader::start_latest() { enter(end_now()); }
+void PartitionReader::start_at_boundary(Offset offset) noexcept { enter(offset); }
+
+bool PartitionReader::start_at(Offset offset) {
+  const Offset end = ring_ ? find_committed_end(*ring_).end : end_now();
+  if (offset > end) return false;
+  const Offset begin = begin_now();
+  if (offset <= begin) {
+    enter(offset < begin ? offset : begin);
+    if (offset < begin) {
+      gap_ = {number_, offset, begin, history_ ? GapCause::expired : GapCause::overwritten};
+      gap_pending_ = true;
+    }
+    return true;
+  }
+  if (offset == end) {
+    enter(end);
+    return true;
+  }
+  // From the nearest boundary before it, record by record. Delivering nothing moves offset_ only.
+  const bool in_ring = ring_ && offset >= ring_->begin();
+  Offset boundary = in_ring ? boundary_before(*ring_, offset) : begin;
+  if (history_ && (!in_ring || boundary > offset)) boundary = history_->boundary_before(offset);
+  enter(std::min(boundary, offset));
+  walk_to_record(boundary, offset);
+  return true;
+}
+
+// Steps over records until offset_ >= wanted, without delivering any.
+Offset PartitionReader::walk_to_record(Offset, Offset wanted) noexcept {
+  const Offset limit = std::exchange(limit_, UINT64_MAX);
+  std::size_t ignored = 0;
+  while (offset_ < wanted) {
+    std::size_t count = 0;
+    bool passed = false;
+    Offset before = offset_;
+    const auto look = [&](const Record& record) {
+      passed = record.offset() >= wanted;
+      before = record.offset();
+      return Flow::stop;
+    };
+    const ReadStop stop = read(look, 1, count);
+    ignored += count;
+    if (passed) {
+      enter(before);
+      break;
+    }
+    if (stop == ReadStop::gap) {
+      if (gap_.to > wanted) {
+        gap_.from = std::max(gap_.from, wanted);
+        break;
+      }
+      skip_gap();
+      continue;
+    }
+    if (stop != ReadStop::stopped && stop != ReadStop::full) break;
+  }
+  limit_ = limit;
+  return offset_;
+}
+
+bool PartitionReader::raise_limit() noexcept {
+  if (read_up_to_ == ReadUpTo::committed) return true;
+  limit_ = ring_ ? ring_->control().persister.durable_end.load(std::memory_order_acquire)  // A3
+                 : history_->durable_end();
+  return offset_ < limit_;
+}
+
+// Live, and no commit word at offset_: not yet, or lapped, or the files are gone.
+ReadStop PartitionReader::nothing_there() noexcept {
+  if (!still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
+  if (ring_->gone() && look_for_source()) return ReadStop::lapped;
+  return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;
+}
+
+// Lapped or done replaying: picks the state that fits offset_. False: a gap is pending.
+bool PartitionReader::change_state() noexcept {
+  if (replaying_) {
+    replaying_ = false;
+    span_ = {};
+    return true;
+  }
+  if (ring_ && still_in_ring(*ring_, offset_) && offset_ >= ring_->begin()) return true;
+  if (history_) {
+    replaying_ = true;
+    span_ = {};
+    return true;
+  }
+  // Nothing but the ring, and it has moved on: rejoin at its end.
+  gap_ = {number_, offset_, std::max(offset_, find_committed_end(*ring_).end), GapCause::overwritten};
+  gap_pending_ = true;
+  return false;
+}
+
+void PartitionReader::skip_gap() noexcept {
+  if (!gap_pending_) return;
+  enter(gap_.to);
+}
+
+// ReadStop::full: span_ has records. lapped: go live.
+ReadStop PartitionReader::next_span() noexcept {
+  for (;;) {
+    if (ring_ && offset_ >= ring_->begin()) {
+      // Back to the ring once there is some margin, so that a fast producer does not throw us out again at once.
+      std::atomic_thread_fence(std::memory_order_acquire);
+      // relaxed: only a choice of where to read; what is read there is checked.
+      const Offset reserved = ring_->control().claims.reserved_end.load(std::memory_order_relaxed);
+      if (reserved - offset_ <= ring_->capacity() - ring_->capacity() / 4) return ReadStop::lapped;
+    }
+    if (!history_) return look_for_source() ? ReadStop::lapped : ReadStop::end;
+    const HistoryRead got = history_->read(offset_);
+    switch (got.status) {
+      case HistoryStatus::data:
+        if (got.bytes.empty()) return ReadStop::waiting;
+        offset_ = got.begin;
+        span_ = got.bytes;
+        return ReadStop::full;
+      case HistoryStatus::gap:
+        if (got.cause == GapCause::none) {
+          offset_ = got.end;
+          continue;
+        }
+        gap_ = {number_, offset_, got.end, got.cause};
+        gap_pending_ = true;
+        return ReadStop::gap;
+      case HistoryStatus::nothing:
+        if (ring_ && offset_ >= ring_->begin() && still_in_ring(*ring_, offset_)) return ReadStop::lapped;
+        if (ring_ && ring_->gone() && look_for_source()) return ReadStop::lapped;
+        return ReadStop::waiting;
+      case HistoryStatus::end:
+        return look_for_source() ? ReadStop::lapped : ReadStop::end;
+      case HistoryStatus::failed:
+        error_ = got.error;
+        return ReadStop::failed;
+    }
+  }
+}
+
+// No ring, or one that was deleted: somebody may have made another. At most every ten milliseconds.
+bool PartitionReader::look_for_source() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  if (!find_ || now - looked_ns_ < kLookAgainNs) return false;
+  looked_ns_ = now;
+  try {
+    ReaderSource source = find_();
+    if (!source.ring || (ring_ && source.ring->incarnation() == ring_->incarnation())) return false;
+    const bool ephemeral = source.ring->config().ephemeral;
+    const Offset begin = source.ring->begin();
+    bind(std::move(source));
+    replaying_ = false;
+    // A new incarnation of an ephemeral log: what came between is lost with the old ring.
+    if (ephemeral && offset_ < begin) {
+      gap_ = {number_, offset_, begin, GapCause::crash};
+      gap_pending_ = true;
+    }
+    return true;
+  } catch (const std::exception&) {
+    return false;  // being made right now, or not ours to open: asked again
+  }
+}
+
+bool PartitionReader::ready() noexcept {
+  if (gap_pending_ || !span_.empty()) return true;
+  if (!ring_ || replaying_) return false;
+  if (read_up_to_ == ReadUpTo::durable) {
+    return ring_->control().persister.durable_end.load(std::memory_order_acquire) > offset_;  // A3
+  }
+  return ring_->header_at(offset_)->commit.load(std::memory_order_acquire) == mix_.word(offset_) ||  // A1
+         !still_in_ring(*ring_, offset_);
+}
+
+bool PartitionReader::held_by_dead() const noexcept {
+  if (!ring_ || replaying_) return false;
+  const Control& control = ring_->control();
+  // relaxed: a report.
+  if (control.notices.mode.load(std::memory_order_relaxed) != ProducerMode::shared) return false;
+  if (control.claims.reserved_end.load(std::memory_order_acquire) <= offset_) return false;
+  try {
+    const LockProbe locks(ring_->paths().slots_lock());
+    for (std::size_t i = 0; i < kProducerSlots; ++i) {
+      const std::uint64_t note = control.slots[i].start_state.load(std::memory_order_acquire);
+      if ((note & kNoteStateMask) != 0 && (note & ~kNoteStateMask) == offset_ && !locks.held(i)) return true;
+    }
+  } catch (const Error&) {
+    // An observer can't ask.
+  }
+  return false;
+}
+
+bool PartitionReader::register_slot(std::string_view name, bool gating) {
+  if (!ring_ || !ring_->can_announce()) return false;
+  auto made = std::make_unique<Slot>();
+  made->partition = ring_;
+  try {
+    for (std::size_t i = 0; i < kConsumerSlots && made->slot == nullptr; ++i) {
+      made->lock = FileLock::try_lock(ring_->paths().consumers_lock(), LockMode::exclusive, i);
+      if (!made->lock) continue;
+      made->slot = &ring_->consumers().slots[i];
+      if (gating) {
+        auto& used = ring_->consumers().announcement.gate_slots;
+        std::uint32_t before = used.load(std::memory_order_relaxed);
+        // release: a producer that sees the count sees the slot's gate, which is still kNoGate.
+        while (before < i + 1 && !used.compare_exchange_weak(before, static_cast<std::uint32_t>(i + 1),
+                                                             std::memory_order_release, std::memory_order_relaxed)) {
+        }
+      }
+    }
+  } catch (const Error& e) {
+    if (e.code() != Code::no_permission) throw;
+    return false;
+  }
+  if (made->slot == nullptr) return false;
+  ConsumerSlot& slot = *made->slot;
+  slot.gate.store(kNoGate, std::memory_order_release);  // G1: what a dead owner left
+  // relaxed: for display.
+  for (std::size_t i = 0; i < kConsumerNameBytes; ++i) {
+    slot.name[i].store(i < name.size() ? name[i] : '\0', std::memory_order_relaxed);
+  }
+  slot.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+  slot.since_ns.store(wall_ns(), std::memory_order_relaxed);
+  made->gating = gating;
+  slot_ = std::move(made);
+  publish();
+  if (gating) {
+    // Published first, then checked: a producer that missed the gate may have lapped us, which the next read reports.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!still_in_ring(*ring_, offset_)) change_state();
+  }
+  return true;
+}
+
+void PartitionReader::publish() noexcept {
+  if (!slot_ || !slot_->lock) return;
+  // relaxed: for display.
+  slot_->slot->offset.store(offset_, std::memory_order_relaxed);
+  slot_->slot->state.store(replaying_ ? ConsumerState::replay : ConsumerState::live, std::memory_order_relaxed);
+  if (slot_->gating) slot_->slot->gate.store(offset_, std::memory_order_release);  // G1
+}
+
+}  // namespace spillway

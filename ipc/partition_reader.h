@@ -1,0 +1,183 @@
+// One consumer's place in one partition: live in the ring, or replaying from history, without a seam.
+//
+// Thread safety: belongs to one thread. Internal: users have Consumer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "spillway/ipc/history.h"
+#include "spillway/ipc/partition.h"
+#include "spillway/ipc/record.h"
+#include "spillway/ipc/ring_walk.h"
+
+namespace spillway {
+
+enum class ReadUpTo : std::uint8_t { committed, durable };
+
+// What a reader reads from; either may be missing, not both for ever.
+struct ReaderSource {
+  std::shared_ptr<Partition> ring;
+  std::unique_ptr<History> history;
+};
+// Looks again for a ring, after there was none or the one there was is gone. Throws nothing; an empty source: not yet.
+using FindSource = std::function<ReaderSource()>;
+
+enum class ReadStop : std::uint8_t {
+  caught_up, full, stopped, lapped, gap, waiting, end, gone, corrupt, unsupported, failed
+};
+
+class PartitionReader {
+ public:
+  PartitionReader(std::uint32_t number, ReaderSource source, FindSource find, ReadUpTo read_up_to);
+  ~PartitionReader();
+  PartitionReader(PartitionReader&&) noexcept;
+
+  // Where to start. Each may be called again at any time (seek).
+  void start_earliest();
+  void start_latest();
+  // The first record that begins at or after `offset`. False: it lies beyond the end of the log.
+  bool start_at(Offset offset);
+  // An offset that was a record's boundary when it was stored (a cursor).
+  void start_at_boundary(Offset offset) noexcept;
+
+  std::uint32_t number() const noexcept { return number_; }
+  Offset offset() const noexcept { return offset_; }  // the next record's; with a gap pending, the gap's begin
+  bool replaying() const noexcept { return replaying_; }
+  bool ended() const noexcept { return !ring_; }
+  const std::shared_ptr<Partition>& ring() const noexcept { return ring_; }
+  // The committed (or durable) end as it is now: where `--until-end` stops.
+  Offset end_now();
+  // The oldest offset that can be read now.
+  Offset begin_now();
+
+  const Gap& gap() const noexcept { return gap_; }  // after ReadStop::gap
+  int error() const noexcept { return error_; }     // after ReadStop::failed
+  // After a gap was reported: goes on behind it.
+  void skip_gap() noexcept;
+  bool gap_pending() const noexcept { return gap_pending_; }
+
+  // Anything to read, or to find out, right now? Used before sleeping; loads shared memory only.
+  bool ready() noexcept;
+  // True when what it waits for is the claim of a dead shared producer.
+  bool held_by_dead() const noexcept;
+
+  // Registers with the ring's consumers file so that `stat` can show it and gates count. Best effort: an observer, or one
+  // for whom no slot is free, reads all the same. False: not registered.
+  bool register_slot(std::string_view name, bool gating);
+  bool registered() const noexcept { return slot_ != nullptr; }
+  void publish() noexcept;  // its offset, for `stat` and gates
+
+  // Delivers up to `most` records to `deliver(const Record&) -> Flow`; adds to `count` those that were consumed.
+  template <class Deliver>
+  ReadStop read(Deliver&& deliver, std::size_t most, std::size_t& count) {
+    while (true) {
+      if (gap_pending_) return ReadStop::gap;
+      const ReadStop stop = replaying_ ? read_history(deliver, most, count) : read_live(deliver, most, count);
+      if (stop != ReadStop::lapped) return stop;
+      if (count >= most) return ReadStop::full;
+      if (!change_state()) return ReadStop::gap;
+    }
+  }
+
+ private:
+  template <class Deliver>
+  ReadStop read_live(Deliver& deliver, std::size_t most, std::size_t& count) {
+    while (count < most) {
+      if (offset_ >= limit_ && !raise_limit()) return ReadStop::caught_up;
+      const Offset at = offset_;
+      RecordHeader& header = *reinterpret_cast<RecordHeader*>(records_ + (at & mask_));
+      if (header.commit.load(std::memory_order_acquire) != mix_.word(at)) return nothing_there();  // A1 <- R1, R4, R7
+      // relaxed: ordered by A1; a lap that passed meanwhile is noticed below, before anything is believed.
+      const RecordMeta meta = RecordMeta::unpack(header.meta.load(std::memory_order_relaxed));
+      const RecordShape shape = shape_of(meta, mask_ + 1 - (at & mask_));
+      if (shape.status == ShapeStatus::ok && meta.kind == RecordKind::data) {
+        copy_from_ring(scratch_, reinterpret_cast<const std::byte*>(&header) + kRecordHeaderBytes,
+                       meta.length <= scratch_bytes_ ? meta.length : scratch_bytes_);
+      }
+      if (!still_in_ring(*ring_, at)) return ReadStop::lapped;  // A2 <- R3, C1
+      if (shape.status != ShapeStatus::ok || meta.length > scratch_bytes_) [[unlikely]] {
+        if (shape.status == ShapeStatus::unsupported) return ReadStop::unsupported;
+        if (meta.kind == RecordKind::data || shape.status != ShapeStatus::ok) return ReadStop::corrupt;
+      }
+      if (meta.kind == RecordKind::data) {
+        Record record;
+        if (!Record::parse(scratch_, meta, at, number_, record)) return ReadStop::corrupt;
+        const Flow flow = deliver(static_cast<const Record&>(record));
+        ++count;
+        offset_ = at + shape.bytes;
+        if (flow == Flow::stop) return ReadStop::stopped;
+      } else {
+        offset_ = at + shape.bytes;
+      }
+    }
+    return ReadStop::full;
+  }
+
+  template <class Deliver>
+  ReadStop read_history(Deliver& deliver, std::size_t most, std::size_t& count) {
+    while (count < most) {
+      if (span_.empty()) {
+        const ReadStop stop = next_span();
+        if (stop != ReadStop::full) return stop;
+      }
+      // Checked by the history: whole records, their words right.
+      const auto& header = *reinterpret_cast<const RecordHeader*>(span_.data());
+      const RecordMeta meta = RecordMeta::unpack(header.meta.load(std::memory_order_relaxed));  // private memory
+      const RecordShape shape = shape_of(meta, span_.size());
+      if (shape.status != ShapeStatus::ok) return ReadStop::corrupt;
+      if (meta.kind == RecordKind::data) {
+        if (offset_ >= limit_ && !raise_limit()) return ReadStop::caught_up;
+        Record record;
+        if (!Record::parse(span_.data() + kRecordHeaderBytes, meta, offset_, number_, record)) return ReadStop::corrupt;
+        const Flow flow = deliver(static_cast<const Record&>(record));
+        ++count;
+        step_span(shape.bytes);
+        if (flow == Flow::stop) return ReadStop::stopped;
+      } else {
+        step_span(shape.bytes);
+      }
+    }
+    return ReadStop::full;
+  }
+
+  void step_span(std::uint64_t bytes) noexcept {
+    span_ = span_.subspan(static_cast<std::size_t>(bytes));
+    offset_ += bytes;
+  }
+  void bind(ReaderSource source);
+  bool raise_limit() noexcept;
+  ReadStop nothing_there() noexcept;
+  ReadStop next_span() noexcept;
+  bool change_state() noexcept;
+  bool look_for_source() noexcept;
+  void enter(Offset offset) noexcept;
+  Offset walk_to_record(Offset boundary, Offset wanted) noexcept;
+
+  struct Slot;
+
+  // The owning thread's alone; the first line is what the live loop reads.
+  std::byte* records_ = nullptr;
+  std::uint64_t mask_ = 0;
+  CommitMix mix_;
+  Offset offset_ = 0;
+  Offset limit_ = 0;  // deliver only what begins before; UINT64_MAX for committed
+  std::byte* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
+  std::shared_ptr<Partition> ring_;
+  std::uint32_t number_ = 0;
+  bool replaying_ = false;
+  bool gap_pending_ = false;
+  ReadUpTo read_up_to_;
+  int error_ = 0;
+  Gap gap_;
+  std::span<const std::byte> span_;  // of history_, from offset_ on
+  std::unique_ptr<History> history_;
+  std::unique_ptr<std::byte[]> scratch_memory_;
+  FindSource find_;
+  std::uint64_t looked_ns_ = 0;
+  std::unique_ptr<Slot> slot_;
+};
+
+}  // namespace spillway
