@@ -146,6 +146,18 @@ PartitionPaths PartitionPaths::of(const std::string& shm_directory, const std::s
   return p;
 }
 
+void Partition::create_locks(const PartitionPaths& paths, Sharing sharing) {
+  make_directory(paths.locks, sharing);
+  // Observers with group_read can't open them: who has no right to write has no business holding a lock.
+  const mode_t mode = sharing == Sharing::group_write ? 0660 : 0600;
+  for (const std::string& path : {paths.writers_lock(), paths.mode_lock(), paths.slots_lock(), paths.role_lock(),
+                                  paths.repair_lock(), paths.consumers_lock()}) {
+    if (file_exists(path)) continue;
+    const FileDescriptor fd = open_file(path, O_RDWR | O_CREAT, mode);
+    if (sharing == Sharing::group_write) ::fchmod(fd.get(), mode);
+  }
+}
+
 void Partition::create_files(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
                              const Birth& birth) {
   SPILLWAY_ASSERT((birth.begin & (config.ring_bytes - 1)) == 0);

@@ -48,6 +48,10 @@ class SpaceListener {
 
 class Partition {
  public:
+  // Makes the partition's data directory and its lock files, where they are missing. Whoever creates the topic calls it
+  // before the topic gets its configuration; lock files are never unlinked while the topic exists.
+  static void create_locks(const PartitionPaths& paths, Sharing sharing);
+
   // Creates ring, control and consumers files of a new incarnation, each under a temporary name and then renamed, the
   // ring last. The caller holds the writers' lock in its exclusive form. Throws Error (no_space, no_permission ...).
   struct Birth {

@@ -60,6 +60,7 @@ class PartitionReader {
 
   // Anything to read, or to find out, right now? Used before sleeping; loads shared memory only.
   bool ready() noexcept;
+  bool reads_durable() const noexcept { return read_up_to_ == ReadUpTo::durable; }
   // True when what it waits for is the claim of a dead shared producer.
   bool held_by_dead() const noexcept;
 

@@ -56,13 +56,13 @@ struct Appended {
 
 // What a record may carry besides its payload. Spans and views are read during the call only.
 struct RecordOptions {
-  std::optional<std::span<const std::byte>> key;  // at most 65,535 bytes; an empty key is a key
+  std::optional<std::span<const std::byte>> key = std::nullopt;  // at most 65,535 bytes; an empty key is a key
   bool tombstone = false;
-  std::optional<std::uint64_t> event_time_ns;  // ns since the Unix epoch
-  std::optional<std::uint64_t> send_time_ns;
+  std::optional<std::uint64_t> event_time_ns = std::nullopt;  // ns since the Unix epoch
+  std::optional<std::uint64_t> send_time_ns = std::nullopt;
   bool commit_time = false;                    // stamp the record with the wall clock when it is committed
-  std::optional<std::uint64_t> sequence;       // the caller's own
-  std::optional<std::uint32_t> tag;            // the caller's own
+  std::optional<std::uint64_t> sequence = std::nullopt;       // the caller's own
+  std::optional<std::uint32_t> tag = std::nullopt;            // the caller's own
 
   static RecordOptions keyed(std::string_view key_text) noexcept {
     RecordOptions options;

@@ -55,19 +55,19 @@ struct TopicConfig {
 
 // What a caller asks for when creating; what is not set gets its default, or is not compared with an existing topic.
 struct TopicOptions {
-  std::optional<std::uint32_t> partitions;      // 1 .. kPartitionsMax; default 1
-  std::optional<std::uint64_t> ring;            // bytes per partition; a power of two from 64 KiB; default: the largest
+  std::optional<std::uint32_t> partitions = std::nullopt;      // 1 .. kPartitionsMax; default 1
+  std::optional<std::uint64_t> ring = std::nullopt;            // bytes per partition; a power of two from 64 KiB; default: the largest
                                                 // within 16 MiB / partitions, at least 1 MiB
-  std::optional<std::uint64_t> segment;         // bytes; a power-of-two multiple of ring; default max(64 MiB, ring)
-  std::optional<std::uint64_t> retain;          // bytes per partition; at least two segments; default: without limit
-  std::optional<OnFull> on_full;                // default block
-  std::optional<SyncPolicy> sync;               // default interval; ephemeral topics: none
-  std::optional<std::uint32_t> sync_interval_ms;  // 1 .. 3,600,000; default 100
-  std::optional<bool> wakeups;                  // default true
-  std::optional<bool> ephemeral;                // default false
-  std::optional<std::string> schema;            // a typed topic's schema name
-  std::optional<Sharing> sharing;               // default owner
-  std::optional<RecordType> type;               // set by the typed calls
+  std::optional<std::uint64_t> segment = std::nullopt;         // bytes; a power-of-two multiple of ring; default max(64 MiB, ring)
+  std::optional<std::uint64_t> retain = std::nullopt;          // bytes per partition; at least two segments; default: without limit
+  std::optional<OnFull> on_full = std::nullopt;                // default block
+  std::optional<SyncPolicy> sync = std::nullopt;               // default interval; ephemeral topics: none
+  std::optional<std::uint32_t> sync_interval_ms = std::nullopt;  // 1 .. 3,600,000; default 100
+  std::optional<bool> wakeups = std::nullopt;                  // default true
+  std::optional<bool> ephemeral = std::nullopt;                // default false
+  std::optional<std::string> schema = std::nullopt;            // a typed topic's schema name
+  std::optional<Sharing> sharing = std::nullopt;               // default owner
+  std::optional<RecordType> type = std::nullopt;               // set by the typed calls
 };
 
 // Throws Error (invalid_argument) naming what is wrong and what is possible.
