@@ -1,0 +1,248 @@
+#include "spillway/persist/clean.h"
+
+#include <fcntl.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "spillway/core/error.h"
+#include "spillway/core/random.h"
+#include "spillway/core/size_text.h"
+#include "spillway/ipc/ring_walk.h"
+#include "spillway/persist/domain_state.h"
+#include "spillway/persist/lifecycle.h"
+#include "spillway/persist/segment_store.h"
+#include "spillway/persist/topic_files.h"
+#include "spillway/persist/topic_state.h"
+
+namespace spillway {
+namespace {
+
+constexpr std::string_view kAside = ".aside-";
+
+std::uint64_t bytes_of_files(const std::vector<std::string>& files) {
+  std::uint64_t bytes = 0;
+  for (const std::string& file : files) {
+    struct stat s;
+    if (::lstat(file.c_str(), &s) == 0) bytes += static_cast<std::uint64_t>(s.st_blocks) * 512;
+  }
+  return bytes;
+}
+
+std::vector<std::string> ring_files(const PartitionPaths& paths) {
+  std::vector<std::string> files;
+  for (const std::string& file : {paths.ring, paths.control, paths.consumers}) {
+    if (file_exists(file)) files.push_back(file);
+  }
+  return files;
+}
+
+// Files that were being made for this partition: "<path>.tmp-<number>" beside the ring, "making-<base>" beside the segments.
+std::vector<std::string> unfinished_files(const PartitionPaths& paths, bool ephemeral) {
+  std::vector<std::string> files;
+  const std::string shm = parent_of(paths.ring);
+  for (const std::string& name : list_directory(shm)) {
+    const std::string path = shm + "/" + name;
+    for (const std::string& of : {paths.ring, paths.control, paths.consumers}) {
+      if (path.starts_with(of + ".tmp-")) files.push_back(path);
+    }
+  }
+  if (ephemeral) return files;
+  for (const std::string& name : list_directory(paths.data)) {
+    if (name.starts_with(kMakingPrefix)) files.push_back(paths.data + "/" + name);
+  }
+  return files;
+}
+
+bool writers_live(const PartitionPaths& paths) { return LockProbe(paths.writers_lock()).held(0); }
+
+// Live consumers hold a slot's lock; who has none only maps the ring, and keeps it mapped.
+bool consumers_live(const PartitionPaths& paths) {
+  const LockProbe locks(paths.consumers_lock());
+  for (std::size_t i = 0; i < kConsumerSlots; ++i) {
+    if (locks.held(i)) return true;
+  }
+  return false;
+}
+
+// What a look at a ring that nobody writes to says of it.
+struct RingLook {
+  bool attached = false;
+  bool ours = false;       // the log goes on in it
+  bool has_bytes = false;  // committed ones that no segment holds, or that can't be excluded
+  std::string problem;
+};
+
+RingLook look_at_ring(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t number) {
+  RingLook look;
+  std::shared_ptr<Partition> ring;
+  try {
+    ring = Partition::attach(paths, config, number, Access::read_only);
+    look.attached = true;
+    look.ours = open_for_reading(paths, config, number) != nullptr;
+  } catch (const Error& e) {
+    look.problem = e.what();
+    // What is no ring of any version can hold no records; of all else it can't be said.
+    Identity id = {};
+    const FileDescriptor fd = try_open_file(paths.ring, O_RDONLY);
+    look.has_bytes = !fd || (read_at(fd.get(), &id, sizeof id, 0) == 0 && id.magic == kIdentityMagic);
+    if (!ring) return look;
+  }
+  // acquire: as everywhere, the smaller watermark first.
+  const Offset on_disk = config.ephemeral ? ring->begin() : ring->control().persister.durable_end.load(std::memory_order_acquire);
+  look.has_bytes = find_committed_end(*ring).end > on_disk;
+  return look;
+}
+
+class Planner {
+ public:
+  explicit Planner(const Domain& domain) : where_(domain.state().directories()) {}
+
+  CleanPlan plan() {
+    const std::vector<std::string> topics = list_topics(where_);
+    for (const std::string& name : topics) {
+      try {
+        plan_topic(read_topic(where_, name));
+      } catch (const Error& e) {
+        keep(e.what());
+      }
+    }
+    for (const std::string& name : list_directory(where_.shm)) {
+      if (topic_exists(where_, name) || !directory_exists(where_.shm + "/" + name)) continue;
+      keep(where_.shm + "/" + name + " belongs to no topic in " + where_.data +
+           "; it may be one of another data directory, or one whose creation or deletion was interrupted: remove it yourself "
+           "if you know that nobody uses it");
+    }
+    for (const std::string& name : list_directory(where_.data)) {
+      if (topic_exists(where_, name) || !directory_exists(where_.data + "/" + name)) continue;
+      keep(where_.data + "/" + name + " has no topic.json: its creation or deletion was interrupted, or the file was lost; "
+           "create the topic again with the same settings, or remove the directory");
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  void keep(std::string sentence) { plan_.kept.push_back(std::move(sentence)); }
+
+  void plan_topic(const TopicConfig& config) {
+    for (std::uint32_t p = 0; p < config.partitions; ++p) {
+      const PartitionPaths paths = PartitionPaths::of(where_.shm, where_.data, config, p);
+      try {
+        if (file_exists(paths.writers_lock()) && !writers_live(paths)) plan_partition(config, paths, p);
+      } catch (const Error& e) {
+        keep(e.what());
+      }
+    }
+  }
+
+  void add(CleanAction action, const TopicConfig& config, std::uint32_t partition, std::vector<std::string> files,
+           std::string why) {
+    const std::uint64_t bytes = bytes_of_files(files);
+    plan_.items.push_back({action, config.name, partition, std::move(files), bytes, std::move(why)});
+  }
+
+  void plan_partition(const TopicConfig& config, const PartitionPaths& paths, std::uint32_t number) {
+    if (auto files = unfinished_files(paths, config.ephemeral); !files.empty()) {
+      add(CleanAction::remove, config, number, std::move(files), "a process died while making them");
+    }
+    keep_aside(paths);
+    const std::vector<std::string> files = ring_files(paths);
+    if (files.empty()) return;
+    if (!file_exists(paths.ring)) {
+      return add(CleanAction::remove, config, number, files, "their ring was never made, or was deleted");
+    }
+    if (consumers_live(paths)) return keep(paths.ring + " has no writer, but live consumers; stop them first");
+    const RingLook look = look_at_ring(paths, config, number);
+    if (!look.attached) {
+      return look.has_bytes ? add(CleanAction::set_aside, config, number, files, look.problem)
+                            : add(CleanAction::remove, config, number, files, look.problem);
+    }
+    if (config.ephemeral) {
+      if (!look.has_bytes) return add(CleanAction::remove, config, number, files, "nobody uses it, and it is empty");
+      return keep(paths.ring + " holds records of an ephemeral topic, which are nowhere else; `spillway delete " +
+                  config.name + " --yes` removes them");
+    }
+    if (look.ours) {
+      return add(CleanAction::persist_and_remove, config, number, files,
+                 look.has_bytes ? "nobody uses it; what it holds is written to disk first" : "nobody uses it; all it holds is on disk");
+    }
+    if (!look.has_bytes) {
+      return add(CleanAction::remove, config, number, files, "the log went on without it, and all it holds was on disk");
+    }
+    add(CleanAction::set_aside, config, number, files,
+        "the log went on without it, or its data directory was restored; it holds bytes that were never written");
+  }
+
+  void keep_aside(const PartitionPaths& paths) {
+    for (const std::string& name : list_directory(parent_of(paths.ring))) {
+      const std::string path = parent_of(paths.ring) + "/" + name;
+      if (path.starts_with(paths.ring + std::string(kAside))) {
+        keep(path + " was set aside; remove it when you don't need what it holds");
+      }
+    }
+  }
+
+  Directories where_;
+  CleanPlan plan_;
+};
+
+// Writes what a ring holds to disk and lets go of it. Returns what is in the way.
+std::optional<std::string> persist(const Domain& domain, const CleanItem& item, std::chrono::nanoseconds timeout) {
+  Topic topic = domain.open(item.topic);
+  {
+    // Being a producer for a moment settles what the dead ones left open.
+    ExclusiveProducer producer = topic.exclusive_producer({.partition = item.partition});
+    producer.close();
+  }
+  const Durable result = topic.close(timeout);
+  if (result == Durable::yes) return std::nullopt;
+  return "what it holds could not be written to disk (" + std::string(name_of(topic.blocked(item.partition))) +
+         "); it stays, and so nothing is lost";
+}
+
+std::optional<std::string> set_aside(const std::vector<std::string>& files) {
+  const std::string suffix = std::string(kAside) + std::to_string(random_u64());
+  for (const std::string& file : files) {
+    if (::rename(file.c_str(), (file + suffix).c_str()) != 0 && errno != ENOENT) {
+      throw system_error(errno, "can't rename " + file);
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string_view name_of(CleanAction value) noexcept {
+  switch (value) {
+    case CleanAction::persist_and_remove: return "persist and remove";
+    case CleanAction::remove: return "remove";
+    case CleanAction::set_aside: return "set aside";
+  }
+  return "unknown";
+}
+
+CleanPlan plan_clean(const Domain& domain) { return Planner(domain).plan(); }
+
+std::optional<std::string> apply_clean(const Domain& domain, const CleanItem& item, std::chrono::nanoseconds timeout) {
+  const Directories& where = domain.state().directories();
+  const TopicConfig config = read_topic(where, item.topic);
+  const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, item.partition);
+  if (item.action == CleanAction::persist_and_remove) {
+    if (auto why_not = persist(domain, item, timeout)) return why_not;
+  }
+  // Until the lock is released nobody can attach for writing, and no ring can be made.
+  const FileLock lock = FileLock::try_lock(paths.writers_lock(), LockMode::exclusive);
+  if (!lock || consumers_live(paths)) return "somebody uses it by now";
+  if (item.action == CleanAction::set_aside) return set_aside(item.files);
+  if (item.action == CleanAction::persist_and_remove) {
+    const RingLook look = look_at_ring(paths, config, item.partition);
+    if (!look.attached || !look.ours || look.has_bytes) return "it holds something new by now";
+  }
+  for (const std::string& file : item.files) remove_file(file);
+  return std::nullopt;
+}
+
+}  // namespace spillway

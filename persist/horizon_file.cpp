@@ -1,0 +1,178 @@
+#include "spillway/persist/horizon_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <span>
+
+#include "spillway/core/bytes.h"
+#include "spillway/core/checksum.h"
+#include "spillway/core/error.h"
+#include "spillway/persist/segment_file.h"
+
+namespace spillway {
+namespace {
+
+using Block = std::array<std::byte, kBlock>;
+constexpr std::uint64_t slot_pos(unsigned slot) noexcept { return slot * kBlock; }
+
+std::uint64_t checksum_of(const HorizonSlot& slot) noexcept {
+  return xxh3(std::as_bytes(std::span(&slot, 1)).first(offsetof(HorizonSlot, checksum)));
+}
+
+bool intact(const HorizonSlot& slot) noexcept {
+  return slot.magic == kHorizonMagic && slot.checksum == checksum_of(slot);
+}
+
+Block block_of(const HorizonSlot& slot) noexcept {
+  Block block{};
+  std::memcpy(block.data(), &slot, sizeof slot);
+  return block;
+}
+
+// The slot that counts and where it is. Throws Error when there is none.
+struct Chosen {
+  HorizonSlot slot;
+  unsigned place;
+};
+
+Chosen choose(int fd, const std::string& path) {
+  std::array<std::byte, 2 * kBlock> bytes{};
+  const FileRead got = read_some(fd, bytes.data(), bytes.size(), 0);
+  if (got.error != 0) throw system_error(got.error, "can't read " + path);
+  std::array<HorizonSlot, 2> slots;
+  for (unsigned i = 0; i < 2; ++i) std::memcpy(&slots[i], bytes.data() + slot_pos(i), sizeof(HorizonSlot));
+  const bool a = intact(slots[0]);
+  const bool b = intact(slots[1]);
+  if (!a && !b) {
+    throw Error(Code::corrupt, "the horizon file " + path +
+                                   " is damaged (neither of its two slots holds its checksum), so it is not known which "
+                                   "offsets were handed out; restore it from a backup, or delete the topic");
+  }
+  const unsigned place = a && (!b || slots[0].sequence >= slots[1].sequence) ? 0 : 1;
+  return {slots[place], place};
+}
+
+void check(const HorizonSlot& slot, const std::string& path, std::uint64_t topic_id, std::uint32_t partition) {
+  if (slot.version != kHorizonVersion) {
+    throw Error(Code::unsupported, "the horizon file " + path + " has version " + std::to_string(slot.version) +
+                                       ", this build reads version " + std::to_string(kHorizonVersion) +
+                                       "; use the release that wrote it");
+  }
+  if (slot.topic_id != topic_id || slot.partition != partition) {
+    throw Error(Code::corrupt, "the horizon file " + path +
+                                   " belongs to another topic or partition; put back the one that was here");
+  }
+  const bool in_order = slot.previous_end <= slot.begin && slot.begin <= slot.horizon && slot.horizon <= 2 * kOffsetEnd;
+  if (!in_order || slot.previous_cause > static_cast<std::uint64_t>(GapCause::damaged) || slot.clean > 1) {
+    throw Error(Code::corrupt, "the horizon file " + path + " holds values that can't be (previous end " +
+                                   std::to_string(slot.previous_end) + ", begin " + std::to_string(slot.begin) +
+                                   ", horizon " + std::to_string(slot.horizon) + "); restore it from a backup");
+  }
+}
+
+}  // namespace
+
+HorizonFields HorizonFields::of(const HorizonSlot& slot) noexcept {
+  return {slot.incarnation,  slot.begin, slot.horizon,
+          slot.previous_end, static_cast<GapCause>(slot.previous_cause), slot.clean != 0};
+}
+
+HorizonFile HorizonFile::open(const std::string& path, std::uint64_t topic_id, std::uint32_t partition,
+                              Sharing sharing) {
+  HorizonFile file;
+  file.path_ = path;
+  file.topic_id_ = topic_id;
+  file.partition_ = partition;
+  file.sharing_ = sharing;
+  file.fd_ = try_open_file(path, O_RDWR);
+  if (!file.fd_ && errno != ENOENT) throw system_error(errno, "can't open the horizon file " + path);
+  return file;
+}
+
+std::optional<HorizonSlot> HorizonFile::peek(const std::string& path, std::uint64_t topic_id,
+                                             std::uint32_t partition) {
+  const FileDescriptor fd = try_open_file(path, O_RDONLY);
+  if (!fd) {
+    if (errno == ENOENT) return std::nullopt;
+    throw system_error(errno, "can't open the horizon file " + path);
+  }
+  const Chosen chosen = choose(fd.get(), path);
+  check(chosen.slot, path, topic_id, partition);
+  return chosen.slot;
+}
+
+std::optional<HorizonSlot> HorizonFile::read() {
+  if (!fd_) *this = open(path_, topic_id_, partition_, sharing_);  // somebody may have made it meanwhile
+  current_.reset();
+  if (!fd_) return std::nullopt;
+  const Chosen chosen = choose(fd_.get(), path_);
+  check(chosen.slot, path_, topic_id_, partition_);
+  current_ = chosen.slot;
+  current_slot_ = chosen.place;
+  current_synced_ = false;
+  return current_;
+}
+
+int HorizonFile::write(const HorizonFields& fields) noexcept try {
+  if (!current_) read();
+  HorizonSlot slot{};
+  slot.magic = kHorizonMagic;
+  slot.version = kHorizonVersion;
+  slot.partition = partition_;
+  slot.topic_id = topic_id_;
+  slot.sequence = current_ ? current_->sequence + 1 : 1;
+  slot.incarnation = fields.incarnation;
+  slot.begin = fields.begin;
+  slot.horizon = fields.horizon;
+  slot.previous_end = fields.previous_end;
+  slot.previous_cause = static_cast<std::uint64_t>(fields.previous_cause);
+  slot.clean = fields.clean ? 1 : 0;
+  slot.checksum = checksum_of(slot);
+  SPILLWAY_ASSERT(slot.previous_end <= slot.begin && slot.begin <= slot.horizon);
+  if (!current_) return write_first(slot);
+
+  if (!current_synced_) {
+    // What was read may be in the page cache only: a writer before us may have failed to sync it, or died before it did.
+    // It becomes the survivor of a torn write now, so it has to be on disk. Writing it again marks its page dirty.
+    const Block block = block_of(*current_);
+    const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(current_slot_));
+    if (error != 0) return error;
+    if (::fdatasync(fd_.get()) != 0) return errno;
+    current_synced_ = true;
+  }
+  const unsigned other = 1 - current_slot_;
+  const Block block = block_of(slot);
+  const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(other));
+  if (error != 0) return error;
+  if (::fdatasync(fd_.get()) != 0) return errno;
+  current_ = slot;
+  current_slot_ = other;
+  return 0;
+} catch (const Error& error) {
+  return error.errno_value() != 0 ? error.errno_value() : EIO;
+} catch (...) {
+  return ENOMEM;
+}
+
+int HorizonFile::write_first(const HorizonSlot& slot) noexcept try {
+  std::array<std::byte, 2 * kBlock> bytes{};
+  std::memcpy(bytes.data(), &slot, sizeof slot);
+  replace_file(path_, bytes, sharing_);
+  fd_ = try_open_file(path_, O_RDWR);
+  if (!fd_) return errno;
+  current_ = slot;
+  current_slot_ = 0;
+  current_synced_ = true;
+  return 0;
+} catch (const Error& error) {
+  return error.errno_value() != 0 ? error.errno_value() : EIO;
+} catch (...) {
+  return ENOMEM;
+}
+
+}  // namespace spillway

@@ -1,0 +1,202 @@
+// Waiting for the disk.
+//
+// ORDER.
+//   V1 written_end, durable_end <- S3, S4 (partition_persister.cpp); then notices and losses are looked at: a gap's notice
+//      stands before any watermark passes its beginning (N1 in ring_intake.cpp)
+//   V2 sync_wanted -> the holder's look(): what was committed before is then found by its walk
+//   Waiting itself is the drawing "Progress" (space.h).
+#include <algorithm>
+
+#include "spillway/core/error.h"
+#include "spillway/ipc/ring_walk.h"
+#include "spillway/ipc/space.h"
+#include "spillway/persist/persister_impl.h"
+#include "spillway/persist/segment_history.h"
+
+namespace spillway {
+namespace {
+
+constexpr std::uint64_t kDriveNs = 4'000'000;   // how long a waiter works itself before it leaves it to the thread
+constexpr std::uint64_t kLookNs = 10'000'000;   // how long a waiter sleeps at a time
+
+enum class Answer : std::uint8_t { no, yes, lost };
+
+// Whether the record that ends at or behind `end` - 1 lies in a gap that control still knows.
+bool in_noticed_gap(const Control& control, Offset end, std::uint64_t count) noexcept {
+  for (std::size_t i = 0; i < std::min<std::uint64_t>(count, kGapNotices); ++i) {
+    // acquire: `to` before `from`: a notice that is being replaced is then empty or the new one (N1).
+    const Offset to = control.gaps[i].to.load(std::memory_order_acquire);
+    const Offset from = control.gaps[i].from.load(std::memory_order_acquire);
+    if (from < end && end <= to) return true;
+  }
+  return false;
+}
+
+// Gaps that control has forgotten are in the segments.
+bool in_recorded_gap(const Partition& partition, Offset end) noexcept try {
+  const std::shared_ptr<const Partition> borrowed(std::shared_ptr<const Partition>(), &partition);
+  SegmentHistory history(partition.paths().data, partition.config(), partition.number(), borrowed);
+  for (Offset at = history.boundary_before(end - 1); at < end;) {
+    const HistoryRead read = history.read(at);
+    if (read.status == HistoryStatus::gap && read.end >= end) return read.cause == GapCause::overwritten;
+    if ((read.status != HistoryStatus::data && read.status != HistoryStatus::gap) || read.end <= at) return false;
+    at = read.end;
+  }
+  return false;
+} catch (...) {
+  return false;  // what can't be read is not known to be lost
+}
+
+bool in_gap(const Partition& partition, Offset end) noexcept {
+  if (partition.config().on_full != OnFull::overwrite) return false;
+  const Control& control = partition.control();
+  const std::uint64_t count = control.persister.gap_count.load(std::memory_order_acquire);  // V1
+  if (count == 0) return false;
+  if (in_noticed_gap(control, end, count)) return true;
+  if (count <= kGapNotices) return false;
+  Offset oldest = UINT64_MAX;
+  for (const GapNotice& notice : control.gaps) oldest = std::min(oldest, notice.from.load(std::memory_order_acquire));
+  return end <= oldest && in_recorded_gap(partition, end);
+}
+
+bool in_failed_sync(const PersisterArea& area, Offset end) noexcept {
+  const Offset lost_end = area.lost_end.load(std::memory_order_acquire);  // S6
+  return end <= lost_end && end > area.lost_begin.load(std::memory_order_relaxed);
+}
+
+Answer look(const Partition& partition, Offset end, bool durable) noexcept {
+  const PersisterArea& area = partition.control().persister;
+  const Offset reached = (durable ? area.durable_end : area.written_end).load(std::memory_order_acquire);  // V1
+  if (durable && in_failed_sync(area, end)) return Answer::lost;
+  if (reached < end) return Answer::no;
+  return in_gap(partition, end) ? Answer::lost : Answer::yes;
+}
+
+}  // namespace
+
+std::string_view name_of(Durable value) noexcept {
+  switch (value) {
+    case Durable::yes: return "yes";
+    case Durable::timed_out: return "timed_out";
+    case Durable::lost: return "lost";
+    case Durable::refused: return "refused";
+    case Durable::forked: return "forked";
+  }
+  return "unknown";
+}
+
+Blocked persister_blocked(const Partition& partition) noexcept {
+  const Control& control = partition.control();
+  try {
+    if (!LockProbe(partition.paths().role_lock()).held(0)) return Blocked::no_persister;
+  } catch (const Error&) {
+    return Blocked::disk_behind;
+  }
+  // relaxed throughout: a report.
+  switch (control.persister.state.load(std::memory_order_relaxed)) {
+    case PersisterState::no_space: return Blocked::no_space;
+    case PersisterState::io_error: return Blocked::io_error;
+    default: break;
+  }
+  const Offset committed = control.commits.committed_end.load(std::memory_order_relaxed);
+  const bool shared = control.notices.mode.load(std::memory_order_relaxed) == ProducerMode::shared;
+  const bool held = shared && control.persister.written_end.load(std::memory_order_relaxed) >= committed &&
+                    control.claims.reserved_end.load(std::memory_order_relaxed) > committed;
+  return held ? Blocked::held_by_live : Blocked::disk_behind;
+}
+
+bool Persister::Impl::drive(Partition& partition, Offset end, Level level, Deadline deadline) noexcept {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  Entry* const entry = find(partition);
+  const std::uint64_t start_ns = monotonic_ns();
+  if (entry == nullptr || !entry->stand_by || !entry->persister->take_role(start_ns)) return false;
+  PartitionPersister& persister = *entry->persister;
+  if (level == Level::durable) persister.ask_sync();
+  else persister.ask_write();
+  const Deadline until = Deadline::after_ns(std::min(deadline.left_ns(), kDriveNs));
+  const bool durable = level == Level::durable;
+  Answer answer = Answer::no;
+  do {
+    persister.step(monotonic_ns());
+    answer = look(partition, end, durable);
+    if (answer != Answer::no || persister.under_way() == 0) break;
+    poll(1, until);
+  } while (!until.passed());
+  // What is left is the thread's.
+  if (queue_->in_flight() > 0 || !persister.idle()) doorbell_->ring();
+  lock.unlock();
+  deliver();
+  return answer != Answer::no;
+}
+
+Durable Persister::wait(Partition& partition, Offset end, Level level, Deadline deadline) noexcept {
+  if (mark_.forked()) return Durable::forked;
+  if (partition.config().ephemeral) return Durable::refused;
+  const bool durable = level == Level::durable;
+  PersisterArea& area = partition.control().persister;
+  for (;;) {
+    switch (look(partition, end, durable)) {
+      case Answer::yes: return Durable::yes;
+      case Answer::lost: return Durable::lost;
+      case Answer::no: break;
+    }
+    if (deadline.passed()) return Durable::timed_out;
+    if (impl_->drive(partition, end, level, deadline)) continue;
+    if (durable) area.sync_wanted.fetch_add(1, std::memory_order_release);  // V2
+    want_persister(partition);
+    wait_progress(partition, std::min(deadline.left_ns(), kLookNs),
+                  [&] { return look(partition, end, durable) != Answer::no; });
+  }
+}
+
+Durable Persister::wait_written(Partition& partition, Offset end, Deadline deadline) noexcept {
+  return wait(partition, end, Level::written, deadline);
+}
+
+Durable Persister::wait_durable(Partition& partition, Offset end, Deadline deadline) noexcept {
+  return wait(partition, end, Level::durable, deadline);
+}
+
+Durable Persister::drain(Partition& partition, Deadline deadline) noexcept {
+  if (mark_.forked()) return Durable::forked;
+  const Offset end = find_committed_end(partition).end;
+  const Durable result = wait(partition, end, Level::durable, deadline);
+  const PersisterArea& area = partition.control().persister;
+  // A gap that the last record lies in has been recorded by then; a failed sync is another matter.
+  const bool gap = result == Durable::lost && !in_failed_sync(area, end);
+  return gap ? Durable::yes : result;
+}
+
+Durable Persister::stop_cleanly(const std::shared_ptr<Partition>& partition, Deadline deadline) noexcept {
+  const Durable drained = drain(*partition, deadline);
+  if (drained != Durable::yes) return drained;
+  {
+    Impl::Locked lock(*impl_);
+    Impl::Entry* const entry = impl_->find(*partition);
+    if (entry == nullptr) return Durable::yes;
+    entry->persister->release();
+    entry->stand_by = false;
+  }
+  impl_->doorbell_->ring();
+  for (;;) {
+    {
+      Impl::Locked lock(*impl_);
+      Impl::Entry* const entry = impl_->find(*partition);
+      if (entry == nullptr) return Durable::yes;
+      impl_->poll(0, Deadline::now());
+      entry->persister->step(monotonic_ns());
+      if (!entry->persister->holds_role()) break;
+      if (deadline.passed()) {
+        entry->stand_by = true;
+        return Durable::timed_out;
+      }
+      impl_->poll(1, Deadline::after_ns(std::min<std::uint64_t>(deadline.left_ns(), 1'000'000)));
+    }
+  }
+  remove(partition);
+  impl_->deliver();
+  return Durable::yes;
+}
+
+}  // namespace spillway

@@ -1,0 +1,241 @@
+// ORDER. Every acquire here names the release that it reads, and what may then be relied on.
+//   R1 the persister stores written_end     -> A1 limit, end     data and index before it are in their files
+//   R2 the persister stores durable_end     -> A2 durable_end    and synced
+//   R3 the persister stores retained_begin  -> A3 oldest         it is past a segment's content before that is replaced:
+//      whoever reads other bytes than it should, and looks afterwards, sees it. The bytes themselves are read by system
+//      calls between A1 and A3, which no compiler moves; the acquire fence before A3 keeps the processor from doing it.
+#include "spillway/persist/segment_history.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "spillway/core/bytes.h"
+#include "spillway/core/error.h"
+
+namespace spillway {
+namespace {
+
+constexpr unsigned kBackwardRangesMax = 64;
+
+HistoryRead gap(Offset from, Offset to, GapCause cause) noexcept {
+  return {HistoryStatus::gap, from, to, cause, 0, {}};
+}
+HistoryRead data(Offset from, const SegmentReader::Piece& piece) noexcept {
+  return {HistoryStatus::data, from, piece.end, GapCause::none, 0, piece.bytes};
+}
+HistoryRead nothing(Offset from, HistoryStatus status) noexcept { return {status, from, from, GapCause::none, 0, {}}; }
+HistoryRead failed(Offset from, int error) noexcept {
+  return {HistoryStatus::failed, from, from, GapCause::none, error, {}};
+}
+
+}  // namespace
+
+SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
+                               std::shared_ptr<const Partition> partition, FileIo io, IoKind io_kind)
+    : directory_(directory),
+      log_(LogIdentity::of(config, partition_number)),
+      overwrite_(config.on_full == OnFull::overwrite),
+      partition_(std::move(partition)),
+      recovered_(partition_ ? RecoveredLog{} : recover(directory, log_, io)),
+      row_(directory, log_),
+      reader_(directory, log_, io, io_kind) {}
+
+SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
+                               RecoveredLog recovered, FileIo io, IoKind io_kind)
+    : directory_(directory),
+      log_(LogIdentity::of(config, partition_number)),
+      overwrite_(config.on_full == OnFull::overwrite),
+      recovered_(std::move(recovered)),
+      row_(directory, log_),
+      reader_(directory, log_, io, io_kind) {}
+
+SegmentHistory::~SegmentHistory() = default;
+
+// --- watermarks ---
+
+Offset SegmentHistory::limit() noexcept {
+  if (!partition_) return recovered_.end;
+  const Offset written = partition_->control().persister.written_end.load(std::memory_order_acquire);  // A1
+  return std::min(align_down(written, kRecordAlign), kOffsetEnd);  // another process wrote it
+}
+
+Offset SegmentHistory::oldest() noexcept {
+  if (!partition_) return row_.bases().empty() ? recovered_.end : std::min(row_.bases().front(), recovered_.end);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const Offset begin = partition_->control().persister.retained_begin.load(std::memory_order_acquire);  // A3
+  return std::min(align_down(begin, kRecordAlign), kOffsetEnd);
+}
+
+Offset SegmentHistory::begin() noexcept { return fork_mark_.forked() ? 0 : oldest(); }
+
+Offset SegmentHistory::end() noexcept { return fork_mark_.forked() ? 0 : limit(); }
+
+Offset SegmentHistory::durable_end() noexcept {
+  if (fork_mark_.forked()) return 0;
+  if (partition_) {
+    const Offset durable = partition_->control().persister.durable_end.load(std::memory_order_acquire);  // A2
+    return std::min(align_down(durable, kRecordAlign), limit());
+  }
+  // What is found behind the last known sync may be in a disk's cache only. Syncing a file changes nothing in it.
+  if (!synced_) synced_ = sync_recovered(directory_, log_, recovered_) == 0;
+  return synced_ ? recovered_.end : recovered_.synced_end;
+}
+
+// --- reading ---
+
+HistoryRead SegmentHistory::read(Offset from) noexcept try {
+  if (fork_mark_.forked()) return failed(from, EBADF);
+  if (!is_aligned(from, kRecordAlign) || from >= kOffsetEnd) return failed(from, EINVAL);
+  const Offset limit_now = limit();
+  reader_.set_limit(limit_now);
+  HistoryRead result = step(from, limit_now);
+  // One gap is told once, in however many pieces it lies on disk.
+  const Fault fault = last_fault_;
+  while (result.status == HistoryStatus::gap && result.cause != GapCause::expired && result.end < limit_now) {
+    const HistoryRead next = step(result.end, limit_now);
+    if (next.status != HistoryStatus::gap || next.cause != result.cause) break;
+    result.end = next.end;
+  }
+  last_fault_ = fault;
+  return result;
+} catch (const Error& error) {
+  return failed(from, error.errno_value() != 0 ? error.errno_value() : EIO);
+} catch (...) {
+  return failed(from, ENOMEM);
+}
+
+HistoryRead SegmentHistory::step(Offset from, Offset limit_now) {
+  if (from < oldest()) return gap(from, oldest(), GapCause::expired);
+  if (from >= limit_now) return nothing(from, partition_ ? HistoryStatus::nothing : HistoryStatus::end);
+  const SegmentRow::Place place = row_.place(from, limit_now);
+  switch (place.what) {
+    case SegmentRow::Place::What::gap: return gap(from, place.end, place.cause);
+    case SegmentRow::Place::What::missing: return missing(from, place.end);
+    case SegmentRow::Place::What::data: break;
+  }
+  return read_data(from, place.end, limit_now);
+}
+
+HistoryRead SegmentHistory::missing(Offset from, Offset to) {
+  reader_.forget(align_down(from, log_.segment_bytes));
+  row_.refresh();
+  if (from < oldest()) return gap(from, oldest(), GapCause::expired);
+  if (row_.has(align_down(from, log_.segment_bytes)) && reader_.segment(from) != nullptr) {
+    return failed(from, EAGAIN);  // another file has its name now: ask again
+  }
+  // A gap record that reaches a segment's end goes on in segments that have no file.
+  if (from != 0 && from == gap_reached_) return gap(from, to, GapCause::overwritten);
+  last_fault_ = {RangeFault::no_file, 0, from};
+  return gap(from, to, GapCause::damaged);
+}
+
+HistoryRead SegmentHistory::read_data(Offset from, Offset to, Offset limit_now) {
+  const SegmentReader::Piece piece = reader_.piece(from, to);
+  if (expired(from)) return missing(from, to);
+  switch (piece.what) {
+    case SegmentReader::Piece::What::records: return data(from, piece);
+    case SegmentReader::Piece::What::padding: return gap(from, piece.end, GapCause::none);
+    case SegmentReader::Piece::What::gap:
+      gap_reached_ = piece.end;
+      return gap(from, piece.end, piece.cause == GapCause::none ? GapCause::overwritten : piece.cause);
+    case SegmentReader::Piece::What::bad: break;
+  }
+  return damage(from, piece, to, limit_now);
+}
+
+HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset limit_now) {
+  if (piece.fault == RangeFault::failed) return failed(from, piece.error);
+  if (piece.fault == RangeFault::unsupported) return failed(from, EPROTONOSUPPORT);
+  if (piece.fault == RangeFault::no_file) return missing(from, to);
+  const Offset range_end = piece.bad_range + kRangeBytes;
+  if (partition_ && piece.fault != RangeFault::record && limit_now < range_end) {
+    // The range that the persister is filling: its entry may be under way this very moment. The ring holds it still.
+    const CheckedRange& again = reader_.check(piece.bad_range, limit_now, true);
+    if (again.checked_end >= limit_now) {
+      const SegmentReader::Piece retried = reader_.piece(from, to);
+      if (retried.what == SegmentReader::Piece::What::records && !expired(from)) return data(from, retried);
+    }
+    return nothing(from, HistoryStatus::nothing);
+  }
+  const Offset end = gap_end(range_end, to);
+  if (expired(from)) return missing(from, to);
+  last_fault_ = {piece.fault, piece.error, piece.bad_range};
+  return gap(from, end, GapCause::damaged);
+}
+
+// The first claim boundary at or after the range's begin from which something can be had, `to` (a boundary) at the latest.
+Offset SegmentHistory::gap_end(Offset range_begin, Offset to) {
+  for (; range_begin < to; range_begin += kRangeBytes) {
+    const CheckedRange& range = reader_.check(range_begin, std::min(to, range_begin + kRangeBytes));
+    if (range.checked_end > range_begin && range.entry.first_boundary < range.checked_end) {
+      return std::min(range.entry.first_boundary, to);
+    }
+  }
+  return to;
+}
+
+Offset SegmentHistory::boundary_after(Offset range_begin) {
+  const Offset limit_now = limit();
+  reader_.set_limit(limit_now);
+  if (range_begin >= limit_now) return limit_now;
+  const SegmentRow::Place place = row_.place(range_begin, limit_now);
+  return place.what == SegmentRow::Place::What::data ? gap_end(range_begin, place.end) : range_begin;
+}
+
+// Whether the segment that holds `from` may have been taken away while it was read.
+bool SegmentHistory::expired(Offset from) {
+  if (partition_) return from < oldest();  // A3
+  const SegmentFile* const file = reader_.segment(from);
+  return file != nullptr && !file->still_named();
+}
+
+// --- seeking ---
+
+Offset SegmentHistory::boundary_before(Offset offset) noexcept try {
+  if (fork_mark_.forked()) return 0;
+  const Offset limit_now = limit();
+  reader_.set_limit(limit_now);
+  const Offset first = oldest();
+  if (offset <= first) return first;
+  if (offset >= limit_now) return std::max(first, limit_now);
+  SegmentRow::Place place = row_.place(offset, limit_now);  // lists again where it has to
+  const std::optional<Offset> base = row_.base_before(offset);
+  if (!base || *base < first) return first;
+  place = row_.place(*base, limit_now);
+  // Behind the segment's part of the log lies a gap or nothing, and that begins there.
+  if (place.what != SegmentRow::Place::What::data) return *base;
+  if (offset >= place.end) return place.end;
+  return boundary_in_segment(*base, offset);
+} catch (...) {
+  return begin();
+}
+
+Offset SegmentHistory::boundary_in_segment(Offset base, Offset offset) {
+  const Offset own = range_begin_of(offset);
+  const CheckedRange& range = reader_.check(own, std::min(offset + kRecordHeaderBytes, own + kRangeBytes));
+  if (range.checked_end > own && range.entry.first_boundary <= offset) return range.entry.first_boundary;
+  Offset before = own;
+  for (unsigned i = 0; before > base && i < kBackwardRangesMax; ++i) {
+    before -= kRangeBytes;
+    const CheckedRange& earlier = reader_.check(before, before + kRangeBytes);
+    if (earlier.checked_end > before) return std::clamp(earlier.entry.boundary, base, offset);
+  }
+  // Nothing to go by nearby. Every lap of the ring begins with a claim, but a gap record may have swallowed that.
+  return overwrite_ ? base : std::max(base, align_down(offset, log_.ring_bytes));
+}
+
+// --- verifying ---
+
+std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to) {
+  for (Offset range = align_up(from, kRangeBytes); range + kRangeBytes <= to; range += kRangeBytes) {
+    if (reader_.entries(range).count == 0) continue;
+    const CheckedRange checked = reader_.check(range, range + kRangeBytes);
+    if (checked.checked_end > range || checked.fault == RangeFault::no_file) continue;
+    return Fault{checked.fault, checked.error, range};
+  }
+  return std::nullopt;
+}
+
+}  // namespace spillway

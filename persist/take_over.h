@@ -1,0 +1,42 @@
+// Where a persister goes on: what it has to know of the log's tail when it takes the role, or after a failure.
+//
+// Thread safety: one thread at a time (the persister's mutex).
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "spillway/ipc/partition.h"
+#include "spillway/persist/range_builder.h"
+#include "spillway/persist/writer_row.h"
+
+namespace spillway {
+
+// Control's watermarks, copied once and checked: begin <= durable_end <= written_end <= reserved_end, reclaimable_end no
+// further than where writing begins again. Nothing: they can't be right.
+struct WatermarkCopy {
+  Offset durable_end = 0;
+  Offset written_end = 0;
+  Offset reclaimable_end = 0;
+  std::uint64_t records = 0;
+};
+std::optional<WatermarkCopy> copy_watermarks(const Partition& partition) noexcept;
+
+// The log's end as it is on disk, made durable on the way. A claim boundary, and what RangeBuilder::start needs of it.
+struct Tail {
+  Offset at = 0;
+  std::vector<std::byte> before;
+  Offset first_boundary = kNoBoundary;
+  std::uint64_t records = 0;
+  bool damaged = false;
+
+  RangeBuilder::Start start() const noexcept { return {at, before, first_boundary, records, damaged}; }
+};
+
+// Opens the segment that holds `at` and reads the tail: the beginning of at's range from the ring, which still holds it,
+// or, where it was lapped, from the segment, its CRC checked; the index block from its two homes. Every segment that holds
+// bytes of [durable_end, at) is synced before, so that afterwards the log is durable up to `at`. Nothing: I/O of a dead process
+// is still under way; ask again. Throws Error.
+std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at, const WatermarkCopy& watermarks);
+
+}  // namespace spillway

@@ -1,0 +1,148 @@
+// A topic as a process has it open, and what it gives out: producers, consumers, waits for the disk.
+//
+// Thread safety: Topic and TypedTopic are thread-safe and cheap to copy; what they give out belongs to one thread each.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "spillway/ipc/consumer.h"
+#include "spillway/ipc/exclusive_producer.h"
+#include "spillway/ipc/shared_producer.h"
+#include "spillway/ipc/topic_config.h"
+#include "spillway/persist/durable.h"
+
+namespace spillway {
+
+class TopicState;  // persist/topic_state.h
+class Producer;
+class AsyncProducer;
+class WaitSet;
+
+class Topic {
+ public:
+  const TopicConfig& config() const noexcept;
+  const std::string& name() const noexcept { return config().name; }
+
+  // The one producer of a partition. Throws Error: busy (who holds it is named), no_permission, no_space, no_slot,
+  // ring_elsewhere, ring_stale, corrupt; not_found for a partition that does not exist.
+  ExclusiveProducer exclusive_producer(const ProducerOptions& options = {}) const;
+  // One of many producers of a partition. Throws the same, and invalid_argument on an `overwrite` topic.
+  SharedProducer shared_producer(const ProducerOptions& options = {}) const;
+  // All partitions behind one handle: by number, by key, or round robin. See producer.h.
+  Producer producer(bool exclusive = false, std::uint64_t deadline_ns = 10'000'000'000U) const;
+  // Reads what the options say. Creates nothing; without a ring it reads the segments. Throws Error: not_found,
+  // invalid_argument (offset beyond the end, cursor with `from`, durable on an ephemeral topic ...), busy (a cursor's
+  // owner is named), no_permission.
+  Consumer consumer(const ConsumerOptions& options = {}) const;
+
+  // Waits until everything before `end` (Appended::end) of a partition is in its segment, or synced. Where this process
+  // holds or can take the persister role the work is done on the calling thread; else the holder is asked.
+  Durable wait_written(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout) const;
+  Durable wait_durable(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout) const;
+  // The same for one record, by the position append returned.
+  Durable wait_durable(Position position, std::chrono::nanoseconds timeout) const {
+    return wait_durable(position.partition, position.offset + 1, timeout);
+  }
+  // The same for everything committed by now in all partitions.
+  Durable wait_durable_latest(std::chrono::nanoseconds timeout) const;
+  // Why a wait for the disk is not over, or a producer is held up.
+  Blocked blocked(std::uint32_t partition) const;
+
+  // A clean stop of what this process does with the topic: everything committed is written and synced, the role is let
+  // go, and, if no other writer is left, the horizon is trimmed. Producers of the topic must be closed or destroyed
+  // before. Anything but yes: nothing is lost, the ring still has it; close again or let another process write it.
+  Durable close(std::chrono::nanoseconds timeout);
+
+  // The state behind the handle; for the layers above (`stat`, the command).
+  TopicState& state() const noexcept { return *state_; }
+  explicit Topic(std::shared_ptr<TopicState> state) noexcept : state_(std::move(state)) {}
+
+ protected:
+  std::shared_ptr<TopicState> state_;
+};
+
+// A record of type T's room in the ring: `claim->field = ...; claim.commit();`
+template <class T>
+class TypedClaim {
+ public:
+  explicit TypedClaim(ExclusiveClaim claim) noexcept : claim_(std::move(claim)) {}
+  explicit operator bool() const noexcept { return static_cast<bool>(claim_); }
+  AppendStatus status() const noexcept { return claim_.status(); }
+  T* operator->() const noexcept { return reinterpret_cast<T*>(claim_.payload().data()); }
+  T& operator*() const noexcept { return *operator->(); }
+  Appended commit() noexcept { return claim_.commit(); }
+  void abort() noexcept { claim_.abort(); }
+
+ private:
+  ExclusiveClaim claim_;
+};
+
+template <class T>
+class TypedExclusiveProducer {
+ public:
+  explicit TypedExclusiveProducer(ExclusiveProducer producer) noexcept : producer_(std::move(producer)) {}
+  // The fields hold whatever an earlier lap left: set them all.
+  TypedClaim<T> claim() noexcept { return TypedClaim<T>(producer_.claim(sizeof(T))); }
+  Appended append(const T& value) noexcept { return producer_.append(std::as_bytes(std::span(&value, 1))); }
+  Appended append(const T& value, const RecordOptions& options) noexcept {
+    return producer_.append(std::as_bytes(std::span(&value, 1)), options);
+  }
+  void close() noexcept { producer_.close(); }
+  ExclusiveProducer& untyped() noexcept { return producer_; }
+
+ private:
+  ExclusiveProducer producer_;
+};
+
+template <class T>
+class TypedSharedProducer {
+ public:
+  explicit TypedSharedProducer(SharedProducer producer) noexcept : producer_(std::move(producer)) {}
+  Appended append(const T& value) noexcept { return producer_.append(std::as_bytes(std::span(&value, 1))); }
+  Appended append(const T& value, const RecordOptions& options) noexcept {
+    return producer_.append(std::as_bytes(std::span(&value, 1)), options);
+  }
+  void close() noexcept { producer_.close(); }
+  SharedProducer& untyped() noexcept { return producer_; }
+
+ private:
+  SharedProducer producer_;
+};
+
+// A topic whose records are all of one trivially copyable type of at most 16-byte alignment.
+template <class T>
+  requires(std::is_trivially_copyable_v<T> && alignof(T) <= 16)
+class TypedTopic {
+ public:
+  explicit TypedTopic(Topic topic) noexcept : topic_(std::move(topic)) {}
+  TypedExclusiveProducer<T> exclusive_producer(const ProducerOptions& options = {}) const {
+    return TypedExclusiveProducer<T>(topic_.exclusive_producer(options));
+  }
+  TypedSharedProducer<T> shared_producer(const ProducerOptions& options = {}) const {
+    return TypedSharedProducer<T>(topic_.shared_producer(options));
+  }
+  TypedConsumer<T> consumer(const ConsumerOptions& options = {}) const {
+    return TypedConsumer<T>(topic_.consumer(options));
+  }
+  Durable wait_durable(Position position, std::chrono::nanoseconds timeout) const {
+    return topic_.wait_durable(position, timeout);
+  }
+  Durable close(std::chrono::nanoseconds timeout) { return topic_.close(timeout); }
+  const TopicConfig& config() const noexcept { return topic_.config(); }
+  Topic& untyped() noexcept { return topic_; }
+
+  static RecordType type(std::string schema = {}) {
+    return {std::move(schema), static_cast<std::uint32_t>(sizeof(T)), static_cast<std::uint32_t>(alignof(T))};
+  }
+
+ private:
+  Topic topic_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,218 @@
+#include "spillway/persist/topic_files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "spillway/core/descriptor.h"
+#include "spillway/core/error.h"
+#include "spillway/core/file_lock.h"
+#include "spillway/core/random.h"
+#include "spillway/ipc/partition.h"
+
+namespace spillway {
+namespace {
+
+constexpr std::size_t kConfigBytesMax = 64 * kKiB;
+
+std::string config_path(const std::string& directory, const std::string& name) {
+  return directory + "/" + name + "/topic.json";
+}
+
+bool has_config(const std::string& directory, const std::string& name) {
+  return file_exists(config_path(directory, name));
+}
+
+TopicConfig read_config(const std::string& directory, const std::string& name) {
+  const std::string path = config_path(directory, name);
+  const auto text = read_file(path, kConfigBytesMax);
+  if (!text) throw Error(Code::not_found, path + " has just been deleted");
+  TopicConfig config = topic_config_from_json(*text, path);
+  if (config.name != name) {
+    throw Error(Code::corrupt, path + " is the configuration of another topic, " + config.name +
+                                   "; directories of topics can't be renamed");
+  }
+  return config;
+}
+
+// Gives the configuration its name unless there is one already. True: ours is the one.
+bool publish_config(const std::string& path, const TopicConfig& config) {
+  const std::vector<std::byte> text = to_json(config);
+  const std::string temporary = path + ".tmp-" + std::to_string(random_u64());
+  replace_file(temporary, text, config.sharing);
+  const int rc = ::link(temporary.c_str(), path.c_str());
+  const int error = errno;
+  ::unlink(temporary.c_str());
+  if (rc == 0) {
+    sync_directory(parent_of(path));
+    return true;
+  }
+  if (error == EEXIST) return false;
+  throw system_error(error, "can't create " + path);
+}
+
+void make_topic_directories(const Directories& where, const TopicConfig& config) {
+  make_directory(where.shm, config.sharing);
+  make_directory(where.shm + "/" + config.name, config.sharing);
+  if (!config.ephemeral) {
+    make_directory(where.data, config.sharing);
+    make_directory(where.data + "/" + config.name, config.sharing);
+    make_directory(cursors_directory(where, config), config.sharing);
+  }
+  for (std::uint32_t p = 0; p < config.partitions; ++p) {
+    const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
+    Partition::create_locks(paths, config.sharing);
+    if (!config.ephemeral) sync_directory(paths.data);
+  }
+  if (!config.ephemeral) {
+    sync_directory(where.data + "/" + config.name);
+    sync_directory(where.data);
+  }
+}
+
+std::string home_of(const Directories& where, const TopicConfig& config) {
+  return config.ephemeral ? where.shm : where.data;
+}
+
+// Everything below a directory, deepest first, the directory itself last.
+void collect(const std::string& path, std::vector<std::string>& files) {
+  struct stat s;
+  if (::lstat(path.c_str(), &s) != 0) return;
+  if (S_ISDIR(s.st_mode)) {
+    for (const std::string& name : list_directory(path)) collect(path + "/" + name, files);
+  }
+  files.push_back(path);
+}
+
+void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t number,
+                std::vector<std::string>& users) {
+  const std::string where = " (partition " + std::to_string(number) + ")";
+  std::shared_ptr<Partition> ring;
+  try {
+    ring = Partition::attach(paths, config, number, Access::read_only);
+  } catch (const Error&) {
+    // No ring, or not one of ours: locks tell whether anybody is there, only not who.
+  }
+  if (!file_exists(paths.writers_lock())) return;
+  // relaxed throughout: for a message.
+  const LockProbe slots(paths.slots_lock()), consumers(paths.consumers_lock()), writers(paths.writers_lock());
+  const std::size_t before = users.size();
+  for (std::size_t i = 0; ring && i < kProducerSlots; ++i) {
+    const ProducerSlot& slot = ring->control().slots[i];
+    if (slot.pid.load(std::memory_order_relaxed) == 0 || !slots.held(i)) continue;
+    const bool producer = slot.mode.load(std::memory_order_relaxed) != ProducerMode::none;
+    users.push_back((producer ? "producer pid " : "persister pid ") +
+                    std::to_string(slot.pid.load(std::memory_order_relaxed)) + where);
+  }
+  for (std::size_t i = 0; ring && i < kConsumerSlots; ++i) {
+    const ConsumerSlot& slot = ring->consumers().slots[i];
+    if (slot.state.load(std::memory_order_relaxed) == ConsumerState::none || !consumers.held(i)) continue;
+    users.push_back("consumer pid " + std::to_string(slot.pid.load(std::memory_order_relaxed)) + where);
+  }
+  if (users.size() == before && writers.held(0)) users.push_back("a process that has it open for writing" + where);
+}
+
+void name_cursor_owners(const std::string& directory, std::vector<std::string>& users) {
+  for (const std::string& name : list_directory(directory)) {
+    const FileDescriptor fd = try_open_file(directory + "/" + name, O_RDONLY);
+    if (!fd) continue;
+    const LockProbe probe(directory + "/" + name);
+    if (probe.held(0)) users.push_back("a consumer with the cursor " + name);
+  }
+}
+
+}  // namespace
+
+std::string cursors_directory(const Directories& where, const TopicConfig& config) {
+  return where.data + "/" + config.name + "/cursors";
+}
+
+bool topic_exists(const Directories& where, const std::string& name) {
+  return has_config(where.data, name) || has_config(where.shm, name);
+}
+
+TopicConfig read_topic(const Directories& where, const std::string& name) {
+  check_topic_name(name);
+  if (has_config(where.data, name)) return read_config(where.data, name);
+  if (has_config(where.shm, name)) return read_config(where.shm, name);
+  throw Error(Code::not_found, "there is no topic " + name + " in " + where.data + " or " + where.shm +
+                                   "; create it with `spillway create " + name + "`, or name other directories");
+}
+
+std::vector<std::string> list_topics(const Directories& where) {
+  std::vector<std::string> names;
+  for (const std::string& directory : {where.data, where.shm}) {
+    for (const std::string& name : list_directory(directory)) {
+      if (has_config(directory, name)) names.push_back(name);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options) {
+  const TopicConfig wanted = make_topic_config(name, options);
+  if (!topic_exists(where, name)) {
+    make_topic_directories(where, wanted);
+    if (publish_config(config_path(home_of(where, wanted), name), wanted)) return wanted;
+  }
+  const TopicConfig existing = read_topic(where, name);
+  check_same(existing, options);
+  return existing;
+}
+
+void recreate_topic(const Directories& where, const TopicConfig& config) {
+  make_topic_directories(where, config);
+  publish_config(config_path(home_of(where, config), config.name), config);
+}
+
+TopicRemoval plan_topic_removal(const Directories& where, const TopicConfig& config) {
+  TopicRemoval removal;
+  for (std::uint32_t p = 0; p < config.partitions; ++p) {
+    name_users(PartitionPaths::of(where.shm, where.data, config, p), config, p, removal.live_users);
+  }
+  if (!config.ephemeral) {
+    name_cursor_owners(cursors_directory(where, config), removal.live_users);
+    collect(where.data + "/" + config.name, removal.files);
+  }
+  collect(where.shm + "/" + config.name, removal.files);
+  for (const std::string& file : removal.files) {
+    if (file.ends_with(".log")) removal.log_bytes += config.segment_bytes;
+  }
+  return removal;
+}
+
+void remove_topic(const Directories& where, const TopicConfig& config) {
+  const TopicRemoval plan = plan_topic_removal(where, config);
+  const auto busy = [&](const std::string& users) {
+    return Error(Code::busy, "topic " + config.name + " is in use by " + users + "; stop them first");
+  };
+  if (!plan.live_users.empty()) {
+    std::string users;
+    for (const std::string& user : plan.live_users) users += (users.empty() ? "" : ", ") + user;
+    throw busy(users);
+  }
+  // Held until the files are gone: nobody can attach for writing in between.
+  std::vector<FileLock> locks;
+  for (std::uint32_t p = 0; p < config.partitions; ++p) {
+    const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
+    if (!file_exists(paths.writers_lock())) continue;
+    locks.push_back(FileLock::try_lock(paths.writers_lock(), LockMode::exclusive));
+    if (!locks.back()) throw busy("a process that has it open for writing");
+  }
+  remove_file(config_path(home_of(where, config), config.name));
+  for (const std::string& file : plan.files) {
+    if (directory_exists(file)) {
+      remove_directory(file);
+    } else {
+      remove_file(file);
+    }
+  }
+  if (!config.ephemeral) sync_directory(where.data);
+}
+
+}  // namespace spillway

@@ -1,0 +1,44 @@
+// A topic's directories and configuration file: finding, creating, listing and deleting topics.
+//
+// Thread safety: stateless; safe to race with other processes as each function says.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spillway/ipc/topic_config.h"
+
+namespace spillway {
+
+// The two directories of a domain.
+struct Directories {
+  std::string data;
+  std::string shm;
+};
+
+// Throws Error: not_found (naming where it looked and how to create it), corrupt, unsupported, no_permission.
+TopicConfig read_topic(const Directories& where, const std::string& name);
+bool topic_exists(const Directories& where, const std::string& name);
+std::vector<std::string> list_topics(const Directories& where);
+
+// Creates directories, lock files and, last, topic.json, which appears whole or not at all. Of several who race, one creates
+// and the others get its configuration, checked against their options. Throws Error: conflict, no_space ...
+TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options);
+// Makes the files of an ephemeral topic anew, with the configuration a process still has of it.
+void recreate_topic(const Directories& where, const TopicConfig& config);
+
+// <data>/<topic>/cursors
+std::string cursors_directory(const Directories& where, const TopicConfig& config);
+
+struct TopicRemoval {
+  std::vector<std::string> files;
+  std::uint64_t log_bytes = 0;           // of segments
+  std::vector<std::string> live_users;  // named; not empty: it must not be deleted
+};
+TopicRemoval plan_topic_removal(const Directories& where, const TopicConfig& config);
+// Takes every writers' lock in its exclusive form, then deletes: configuration first, so that nobody opens half a topic.
+// Throws Error: busy, naming the live users.
+void remove_topic(const Directories& where, const TopicConfig& config);
+
+}  // namespace spillway

@@ -1,0 +1,111 @@
+#include "spillway/persist/topic_state.h"
+
+#include "spillway/core/error.h"
+#include "spillway/persist/clean_stop.h"
+#include "spillway/persist/lifecycle.h"
+#include "spillway/persist/segment_history.h"
+
+namespace spillway {
+
+TopicState::TopicState(std::shared_ptr<DomainState> domain, TopicConfig config)
+    : domain_(std::move(domain)),
+      config_(std::move(config)),
+      writing_(config_.partitions),
+      reading_(config_.partitions) {}
+
+TopicState::~TopicState() {
+  for (const auto& partition : writing_) {
+    if (partition) domain_->persister().remove(partition);
+  }
+}
+
+PartitionPaths TopicState::paths(std::uint32_t partition) const {
+  return PartitionPaths::of(domain_->directories().shm, domain_->directories().data, config_, partition);
+}
+
+void TopicState::check_partition(std::uint32_t partition) const {
+  if (partition < config_.partitions) return;
+  throw Error(Code::not_found, "topic " + config_.name + " has partitions 0 to " +
+                                   std::to_string(config_.partitions - 1) + ", not " + std::to_string(partition));
+}
+
+std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
+  check_partition(number);
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<Partition>& partition = writing_[number];
+  if (partition) partition->look_whether_gone();
+  if (partition && partition->gone() && config_.ephemeral) {
+    // Deleted under us: the topic is made anew from our own copy of its configuration.
+    partition.reset();
+    recreate_topic(domain_->directories(), config_);
+  }
+  if (!partition) {
+    partition = open_for_writing(paths(number), config_, number);
+    domain_->watch(partition);
+    if (!config_.ephemeral) {
+      domain_->persister().add(partition, {.daemon = false, .stand_by = domain_->options().stand_by == StandBy::yes});
+    }
+  }
+  return partition;
+}
+
+std::shared_ptr<Partition> TopicState::writing_if_open(std::uint32_t number) {
+  std::lock_guard lock(mutex_);
+  return number < writing_.size() ? writing_[number] : nullptr;
+}
+
+std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
+  std::lock_guard lock(mutex_);
+  if (writing_[number] && !writing_[number]->gone()) return writing_[number];
+  auto partition = reading_[number].lock();
+  if (!partition || partition->gone()) {
+    partition = open_for_reading(paths(number), config_, number);
+    reading_[number] = partition;
+    if (partition) domain_->watch(partition);
+  }
+  return partition;
+}
+
+ReaderSource TopicState::source(std::uint32_t number) {
+  check_partition(number);
+  ReaderSource source;
+  source.ring = reading(number);
+  if (!config_.ephemeral) {
+    source.history = std::make_unique<SegmentHistory>(paths(number).data, config_, number, source.ring);
+  }
+  return source;
+}
+
+FindSource TopicState::finder(std::uint32_t number) {
+  return [state = shared_from_this(), number] { return state->source(number); };
+}
+
+Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseconds timeout, bool synced) {
+  if (config_.ephemeral || number >= config_.partitions) return Durable::refused;
+  const auto partition = writing_if_open(number);
+  if (!partition) return Durable::refused;
+  const Deadline deadline = Deadline::after_ns(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
+  return synced ? domain_->persister().wait_durable(*partition, end, deadline)
+                : domain_->persister().wait_written(*partition, end, deadline);
+}
+
+Durable TopicState::close(std::chrono::nanoseconds timeout) {
+  const Deadline deadline = Deadline::after_ns(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
+  std::lock_guard lock(mutex_);
+  Durable worst = Durable::yes;
+  for (auto& partition : writing_) {
+    if (!partition) continue;
+    if (!config_.ephemeral) {
+      const Durable result = domain_->persister().stop_cleanly(partition, deadline);
+      if (result != Durable::yes) {
+        worst = result;
+        continue;
+      }
+      seal_if_last(*partition);
+    }
+    partition.reset();
+  }
+  return worst;
+}
+
+}  // namespace spillway

@@ -1,0 +1,82 @@
+// The segments of one partition as the holder of its persister role sees them: those that exist, those that are open for
+// writing, the next one, the ones that expire.
+//
+// Making, recycling and expiring happen here and wait for the file system (not for log bytes); all of it ahead of need,
+// except where the disk is full.
+// Thread safety: one thread at a time (the persister's mutex).
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "spillway/ipc/partition.h"
+#include "spillway/persist/horizon_file.h"
+#include "spillway/persist/segment_store.h"
+#include "spillway/persist/segment_writer.h"
+
+namespace spillway {
+
+class WriterRow {
+ public:
+  WriterRow(const Partition& partition, IoOwner& owner);
+
+  // Looks at the directory (again): nothing is open afterwards. `horizon` says what lies before the ring. No operation may
+  // be under way. Throws Error.
+  void load(const HorizonFields& horizon);
+  // Closes everything, so that the locks go. No operation may be under way.
+  void close() noexcept { open_.clear(); }
+
+  // Segments that are opened from now on are used without O_DIRECT: the file system refused a direct write.
+  void go_buffered() { store_ = SegmentStore(store_.directory(), store_.log(), partition_.config().sharing, FileIo::buffered); }
+
+  SegmentStore& store() noexcept { return store_; }
+  bool exists(Offset base) const { return existing_.contains(base); }
+  Offset segment_base(Offset offset) const noexcept { return align_down(offset, store_.log().segment_bytes); }
+  Offset segment_end(Offset offset) const noexcept { return segment_base(offset) + store_.log().segment_bytes; }
+
+  // The writer of the segment that holds `offset`, if it is open.
+  SegmentWriter* find(Offset offset) noexcept;
+  // The same; opens or makes it. nullptr: not now. `error` is then an errno, or 0: I/O of a dead process is still under way
+  // in it.
+  SegmentWriter* open(Offset offset, int& error) noexcept;
+  // Takes one that was opened by somebody else into the row.
+  SegmentWriter& take(SegmentFile file);
+  std::deque<std::unique_ptr<SegmentWriter>>& writers() noexcept { return open_; }
+
+  // Up to where index entries are written; kOffsetEnd when nothing is missing.
+  Offset index_end() const noexcept;
+  bool index_under_way() const noexcept;
+  // Closes what is finished: all of it lies before `written_end`, nothing under way, nothing to sync.
+  void close_finished(Offset written_end) noexcept;
+
+  // Half-way through a segment: makes sure that the next one costs no allocation. Returns 0 or an errno; called again, it
+  // tries again after a second.
+  int prepare(Offset written_end, std::uint64_t now_ns) noexcept;
+  // True once since a segment was made: then it is time to look at retention.
+  bool rolled() const noexcept { return rolled_; }
+  // What has to go, oldest first, and where the log then begins (a claim boundary). The caller stores that and calls
+  // expire(). `keep_from`: nothing at or after it goes.
+  struct Expiry {
+    std::vector<Offset> bases;
+    Offset retained_begin = 0;
+  };
+  Expiry plan(Offset keep_from);
+  void expire(const Expiry& expiry);  // throws Error
+
+ private:
+  SegmentBirth birth_of(Offset base) const noexcept;
+
+  const Partition& partition_;
+  IoOwner& owner_;
+  SegmentStore store_;
+  HorizonFields horizon_;
+  std::set<Offset> existing_;
+  std::deque<std::unique_ptr<SegmentWriter>> open_;  // ascending
+  bool rolled_ = false;
+  Offset prepared_ = kOffsetEnd;  // base of the segment for whose successor was cared
+  std::uint64_t prepare_again_ns_ = 0;
+};
+
+}  // namespace spillway
