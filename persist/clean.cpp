@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -213,6 +215,20 @@ std::optional<std::string> set_aside(const std::vector<std::string>& files) {
   return std::nullopt;
 }
 
+// With the writers' lock held: whether the files are still what the plan took them for.
+bool still_so(const CleanItem& item, const PartitionPaths& paths, const TopicConfig& config) {
+  const auto has = [&](const std::string& file) {
+    return std::find(item.files.begin(), item.files.end(), file) != item.files.end();
+  };
+  if (has(paths.ring)) {
+    if (!file_exists(paths.ring)) return false;
+    const RingLook look = look_at_ring(paths, config, item.partition);
+    if (item.action == CleanAction::persist_and_remove) return look.ours && !look.has_bytes;
+    return item.action == CleanAction::set_aside ? !look.ours : !look.has_bytes;
+  }
+  return !(has(paths.control) || has(paths.consumers)) || !file_exists(paths.ring);
+}
+
 }  // namespace
 
 std::string_view name_of(CleanAction value) noexcept {
@@ -236,11 +252,8 @@ std::optional<std::string> apply_clean(const Domain& domain, const CleanItem& it
   // Until the lock is released nobody can attach for writing, and no ring can be made.
   const FileLock lock = FileLock::try_lock(paths.writers_lock(), LockMode::exclusive);
   if (!lock || consumers_live(paths)) return "somebody uses it by now";
+  if (!still_so(item, paths, config)) return "it has changed by now";
   if (item.action == CleanAction::set_aside) return set_aside(item.files);
-  if (item.action == CleanAction::persist_and_remove) {
-    const RingLook look = look_at_ring(paths, config, item.partition);
-    if (!look.attached || !look.ours || look.has_bytes) return "it holds something new by now";
-  }
   for (const std::string& file : item.files) remove_file(file);
   return std::nullopt;
 }

@@ -196,15 +196,14 @@ int CursorFile::commit(std::span<const Offset> offsets) noexcept {
   if (!fd_) return EBADF;  // a forked child
   bool moved = false;
   for (std::size_t i = 0; i < offsets.size(); ++i) {
-    const bool forward =
-        offsets[i] != kNoCursorOffset && (offsets_[i] == kNoCursorOffset || offsets[i] > offsets_[i]);
+    const bool forward = offsets[i] != kNoCursorOffset && (offsets_[i] == kNoCursorOffset || offsets[i] > offsets_[i]);
     wanted_[i] = forward ? offsets[i] : offsets_[i];
     moved = moved || forward;
   }
   if (!moved) return 0;
   if (!slot_synced_) {
-    // What was read may never have reached the disk (its writer's sync failed, or it died before); it is about to become
-    // the only slot that a torn write leaves.
+    // What was read may never have reached the disk (its writer's sync failed, or it died before); it is about to
+    // become the only slot that a torn write leaves.
     const int error = write_slot(slot_, sequence_, offsets_);
     if (error != 0) return error;
     slot_synced_ = true;

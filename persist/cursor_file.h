@@ -41,9 +41,9 @@ class CursorFile : public CursorStore {
                                           std::uint32_t partitions, std::uint64_t topic_id, Sharing sharing);
 
   std::optional<Offset> offset(std::uint32_t partition) const noexcept override;
-  // One offset per partition, kNoCursorOffset where there is nothing new. What lies before the stored one is left as it
-  // is; nothing is written when nothing moves. Returns 0 once it is synced, or an errno: the stored offsets then are what
-  // they were, and calling again tries again. EINVAL: not one per partition.
+  // One offset per partition, kNoCursorOffset where there is nothing new. What lies before the stored one is left as
+  // it is; nothing is written when nothing moves. Returns 0 once it is synced, or an errno: the stored offsets then
+  // are what they were, and calling again tries again. EINVAL: not one per partition.
   int commit(std::span<const Offset> offsets) noexcept override;
   const std::string& path() const noexcept { return path_; }
 

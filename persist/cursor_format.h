@@ -4,10 +4,10 @@
 //          | CursorSlot, offsets    |         | CursorSlot, offsets    |         | CursorOwner |
 //          +------------------------+         +------------------------+         +-------------+  28672
 //
-// INV-1  Of the slots whose checksum holds the one with the larger sequence counts. Only the other is ever written, and
-//        synced before it is relied on.
-// INV-2  A partition's offset never goes backward. kNoCursorOffset: the consumer has not got anywhere yet, and begins at
-//        the earliest record. Anything else is a record boundary.
+// INV-1  Of the slots whose checksum holds the one with the larger sequence counts. Only the other is ever written,
+//        and synced before it is relied on.
+// INV-2  A partition's offset never goes backward. kNoCursorOffset: the consumer has not got anywhere yet, and
+//        begins at the earliest record. Anything else is a record boundary.
 // INV-3  Who writes holds the exclusive OFD lock on byte 0, through the description it writes with.
 // INV-4  CursorOwner is for display, never synced, and means something only while that lock is held.
 // Written by: the cursor's owner.

@@ -49,9 +49,10 @@ Chosen choose(int fd, const std::string& path) {
   const bool a = intact(slots[0]);
   const bool b = intact(slots[1]);
   if (!a && !b) {
-    throw Error(Code::corrupt, "the horizon file " + path +
-                                   " is damaged (neither of its two slots holds its checksum), so it is not known which "
-                                   "offsets were handed out; restore it from a backup, or delete the topic");
+    throw Error(Code::corrupt,
+                "the horizon file " + path +
+                    " is damaged (neither of its two slots holds its checksum), so it is not known which "
+                    "offsets were handed out; restore it from a backup, or delete the topic");
   }
   const unsigned place = a && (!b || slots[0].sequence >= slots[1].sequence) ? 0 : 1;
   return {slots[place], place};
@@ -64,8 +65,8 @@ void check(const HorizonSlot& slot, const std::string& path, std::uint64_t topic
                                        "; use the release that wrote it");
   }
   if (slot.topic_id != topic_id || slot.partition != partition) {
-    throw Error(Code::corrupt, "the horizon file " + path +
-                                   " belongs to another topic or partition; put back the one that was here");
+    throw Error(Code::corrupt,
+                "the horizon file " + path + " belongs to another topic or partition; put back the one that was here");
   }
   const bool in_order = slot.previous_end <= slot.begin && slot.begin <= slot.horizon && slot.horizon <= 2 * kOffsetEnd;
   if (!in_order || slot.previous_cause > static_cast<std::uint64_t>(GapCause::damaged) || slot.clean > 1) {
@@ -78,8 +79,8 @@ void check(const HorizonSlot& slot, const std::string& path, std::uint64_t topic
 }  // namespace
 
 HorizonFields HorizonFields::of(const HorizonSlot& slot) noexcept {
-  return {slot.incarnation,  slot.begin, slot.horizon,
-          slot.previous_end, static_cast<GapCause>(slot.previous_cause), slot.clean != 0};
+  return {slot.incarnation, slot.begin, slot.horizon, slot.previous_end, static_cast<GapCause>(slot.previous_cause),
+          slot.clean != 0};
 }
 
 HorizonFile HorizonFile::open(const std::string& path, std::uint64_t topic_id, std::uint32_t partition,
@@ -94,8 +95,7 @@ HorizonFile HorizonFile::open(const std::string& path, std::uint64_t topic_id, s
   return file;
 }
 
-std::optional<HorizonSlot> HorizonFile::peek(const std::string& path, std::uint64_t topic_id,
-                                             std::uint32_t partition) {
+std::optional<HorizonSlot> HorizonFile::peek(const std::string& path, std::uint64_t topic_id, std::uint32_t partition) {
   const FileDescriptor fd = try_open_file(path, O_RDONLY);
   if (!fd) {
     if (errno == ENOENT) return std::nullopt;
@@ -137,8 +137,9 @@ int HorizonFile::write(const HorizonFields& fields) noexcept try {
   if (!current_) return write_first(slot);
 
   if (!current_synced_) {
-    // What was read may be in the page cache only: a writer before us may have failed to sync it, or died before it did.
-    // It becomes the survivor of a torn write now, so it has to be on disk. Writing it again marks its page dirty.
+    // What was read may be in the page cache only: a writer before us may have failed to sync it, or died before it
+    // did. It becomes the survivor of a torn write now, so it has to be on disk. Writing it again marks its page
+    // dirty.
     const Block block = block_of(*current_);
     const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(current_slot_));
     if (error != 0) return error;

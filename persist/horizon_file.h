@@ -1,7 +1,7 @@
 // <partition>/horizon: reading and moving the durable horizon (horizon_format.h has the bytes and the rules).
 //
-// Who may call write(): the holder of the persister role, or of the writers' lock in its exclusive form; who took either
-// calls read() first, because another process may have written since. Anybody may peek().
+// Who may call write(): the holder of the persister role, or of the writers' lock in its exclusive form; who took
+// either calls read() first, because another process may have written since. Anybody may peek().
 // Thread safety: one thread at a time. All I/O is buffered and small.
 #pragma once
 
@@ -22,8 +22,8 @@ inline std::string horizon_path(const std::string& partition_directory) { return
 struct HorizonFields {
   std::uint64_t incarnation = 0;
   Offset begin = 0;
-  Offset horizon = 0;         // >= begin
-  Offset previous_end = 0;    // <= begin
+  Offset horizon = 0;       // >= begin
+  Offset previous_end = 0;  // <= begin
   GapCause previous_cause = GapCause::none;
   bool clean = false;
 
@@ -38,8 +38,9 @@ class HorizonFile {
   // file always has a valid slot. Throws Error (no_permission, io).
   static HorizonFile open(const std::string& path, std::uint64_t topic_id, std::uint32_t partition, Sharing sharing);
 
-  // The slot that counts, copied and checked; nothing when there is no file. Throws Error naming the path and the cure:
-  // corrupt (no valid slot, another topic's or partition's, values out of order), unsupported (another version), io.
+  // The slot that counts, copied and checked; nothing when there is no file. Throws Error naming the path and the
+  // cure: corrupt (no valid slot, another topic's or partition's, values out of order), unsupported (another
+  // version), io.
   static std::optional<HorizonSlot> peek(const std::string& path, std::uint64_t topic_id, std::uint32_t partition);
   std::optional<HorizonSlot> read();
 
@@ -56,10 +57,10 @@ class HorizonFile {
   std::uint64_t topic_id_ = 0;
   std::uint32_t partition_ = 0;
   Sharing sharing_ = Sharing::owner;
-  FileDescriptor fd_;                  // empty while there is no file
+  FileDescriptor fd_;  // empty while there is no file
   std::optional<HorizonSlot> current_;
-  unsigned current_slot_ = 0;          // where `current_` lies: 0 or 1
-  bool current_synced_ = false;        // by us: what was read may never have reached the disk
+  unsigned current_slot_ = 0;    // where `current_` lies: 0 or 1
+  bool current_synced_ = false;  // by us: what was read may never have reached the disk
 };
 
 }  // namespace spillway

@@ -53,6 +53,8 @@ class IoQueue {
     }
     return reported;
   }
+  // The same for a single one; false: none by the deadline.
+  bool poll_one(Deadline deadline, Completion& completion) noexcept { return next(deadline, completion); }
   // Waits until nothing is in flight and forgets what it came to; false when the deadline passed first.
   bool wait_all(Deadline deadline) noexcept {
     poll(SIZE_MAX, deadline, [](const Completion&) {});

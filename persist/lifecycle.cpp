@@ -1,6 +1,5 @@
 #include "spillway/persist/lifecycle.h"
 
-#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -85,6 +84,7 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   const auto slot = HorizonFile::peek(horizon_path(paths), config.id, partition);
   wait_for_quiet(store, slot ? slot->begin : 0);
   const RecoveredLog recovered = recover(paths.data, log);
+  check_sealable(paths.data, recovered);
   int error = sync_recovered(paths.data, log, recovered);
   if (error != 0) throw system_error(error, "can't sync the recovered log in " + paths.data);
   HorizonFields fields =
@@ -92,16 +92,12 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   if (fields.horizon > kOffsetEnd) {
     throw Error(Code::unsupported, "the log in " + paths.data + " has used up its offsets; create another topic");
   }
+  // By the horizon as it is these are dead; the one about to be written could not tell them from the log any more.
+  store.remove(recovered.dead);
   HorizonFile horizon = HorizonFile::open(horizon_path(paths), config.id, partition, config.sharing);
   error = horizon.write(fields);
   if (error != 0) throw system_error(error, "can't write the horizon file " + horizon_path(paths));
-  std::vector<Offset> dead = recovered.dead;
-  for (const Offset base : store.list()) {
-    const bool past_end = base >= recovered.end && base + config.segment_bytes <= fields.begin;
-    if (past_end && std::find(dead.begin(), dead.end(), base) == dead.end()) dead.push_back(base);
-  }
-  std::sort(dead.begin(), dead.end());
-  store.remove(dead);
+  store.remove(dead_segments(store.list(), horizon.read(), config.segment_bytes));
   const bool empty = recovered.begin >= recovered.end;
   return {fields.incarnation, fields.begin, empty ? fields.begin : recovered.begin, fields.horizon};
 }

@@ -180,6 +180,7 @@ class PartitionPersister final : public IoOwner {
   Offset sync_end_ = 0;            // durable_end when the sync under way succeeds
 
   Trouble trouble_ = Trouble::none;
+  std::optional<unsigned> known_home_;  // from before a failure: the index home that our last completed sync covered
   std::uint64_t retry_ns_ = 0;     // when what failed is tried again
   std::uint64_t back_off_ns_ = 0;
   std::uint64_t sync_again_ns_ = 0;

@@ -80,6 +80,7 @@ bool PartitionPersister::take_role(std::uint64_t now_ns) noexcept {
   retry_ns_ = sync_again_ns_ = horizon_again_ns_ = retain_again_ns_ = 0;
   looked_ns_ = backlog_since_ns_ = unsynced_since_ns_ = stuck_since_ns_ = 0;
   want_written_ = want_durable_ = 0;
+  known_home_.reset();
   write_wished_ = sync_wished_ = true;  // whatever the last holder was asked for
   store_state(PersisterState::working, 0);
   tell(PersisterChange::took_role);
@@ -103,15 +104,18 @@ bool PartitionPersister::settle(std::uint64_t now_ns) noexcept try {
     trouble(Trouble::ring, EBADMSG, now_ns);
     return false;
   }
+  const Offset at = topic_syncs() ? watermarks->durable_end : watermarks->written_end;
+  const SegmentWriter* const writer = row_.find(at);
+  if (writer != nullptr) known_home_ = writer->durable_home(at);
   intake_.clear();
   row_.load(horizon_);
-  const Offset at = topic_syncs() ? watermarks->durable_end : watermarks->written_end;
   retry_ns_ = now_ns + kBusySegmentNs;
   if (row_.store().busy_segment(at)) return false;
   row_.store().remove_leftovers();
-  const std::optional<Tail> tail = read_tail(*partition_, row_, at, *watermarks);
+  const std::optional<Tail> tail = read_tail(*partition_, row_, at, *watermarks, known_home_);
   if (!tail) return false;
   retry_ns_ = 0;
+  known_home_.reset();
   intake_.start(tail->start());
   written_end_ = durable_end_ = at;
   reclaimable_end_ = watermarks->reclaimable_end;

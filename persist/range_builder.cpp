@@ -41,6 +41,13 @@ ShapeStatus RangeBuilder::take(std::span<const std::byte> bytes) noexcept {
   std::uint64_t records = now_.records, records_at_boundary = safe_.records;
   Offset first_at_boundary = safe_.first_boundary;
   bool in_batch = in_batch_;
+  const auto note_boundary = [&] {
+    if (in_batch || at > end) return;
+    boundary = at;
+    records_at_boundary = records;
+    first_at_boundary = first_boundary;
+  };
+  note_boundary();  // of a claim whose last header came earlier
   while (at < end) {
     HeaderCopy header;  // records begin at multiples of 16, and so do pieces: a header is never split
     std::memcpy(&header, bytes.data() + (at - begin), sizeof header);
@@ -52,11 +59,7 @@ ShapeStatus RangeBuilder::take(std::span<const std::byte> bytes) noexcept {
     if (meta.kind == RecordKind::data) ++records;
     in_batch = (meta.flags & flag::kMoreInBatch) != 0;
     at += shape.bytes;
-    if (!in_batch && at <= end) {
-      boundary = at;
-      records_at_boundary = records;
-      first_at_boundary = first_boundary;
-    }
+    note_boundary();
   }
   if (boundary > begin) {
     const auto head = bytes.first(boundary - begin);

@@ -27,8 +27,8 @@ std::optional<Offset> durable_end_in(SegmentReader& reader, Offset base, std::ui
   return result;
 }
 
-// The same over the newest segments of `bases`: two, or as many as it takes until an entry is valid. A writer that has
-// several small segments under way when it dies may leave the newest ones without any.
+// The same over the newest segments of `bases`: two, or as many as it takes until an entry is valid. A writer that
+// has several small segments under way when it dies may leave the newest ones without any.
 std::optional<Offset> newest_durable_end(SegmentReader& reader, std::span<const Offset> bases,
                                          std::uint64_t segment_bytes) {
   std::optional<Offset> result;
@@ -58,7 +58,8 @@ Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uin
   }
 }
 
-// The end of a log whose last writers did not stop cleanly. `ring_bases`: live segments of the last ring, at least one.
+// The end of a log whose last writers did not stop cleanly. `ring_bases`: live segments of the last ring, at least
+// one.
 void scan_end(RecoveredLog& recovered, SegmentReader& reader, SegmentRow& row, std::span<const Offset> ring_bases,
               Offset ring_begin, std::uint64_t segment_bytes) {
   const Offset first = std::max(ring_begin, ring_bases.front());
@@ -76,6 +77,22 @@ void scan_end(RecoveredLog& recovered, SegmentReader& reader, SegmentRow& row, s
                               std::string(describe(checked.fault)) + ", though it was synced once"});
 }
 
+// Segments that begin past the horizon: made ahead of need, and empty. If one is not, the horizon is not its own.
+std::vector<Offset> unused_segments(const std::string& directory, const LogIdentity& log, FileIo io,
+                                    std::span<const Offset> live, Offset horizon) {
+  const auto first = std::lower_bound(live.begin(), live.end(), align_up(horizon, log.segment_bytes));
+  std::vector<Offset> unused(first, live.end());
+  if (unused.empty()) return unused;
+  SegmentReader reader(directory, log, io);
+  for (const Offset base : unused) {
+    if (!durable_end_in(reader, base, log.segment_bytes)) continue;
+    throw Error(Code::corrupt, "the horizon file " + horizon_path(directory) + " ends at offset " +
+                                   std::to_string(horizon) + ", but the segment " + segment_name(base) +
+                                   " holds later ones: one of the two was restored without the other; restore both");
+  }
+  return unused;
+}
+
 }  // namespace
 
 RecoveredLog recover(const std::string& directory, const LogIdentity& log, FileIo io) {
@@ -90,10 +107,15 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
   const std::vector<Offset> all = list_segments(directory, segment_bytes);
   recovered.dead = dead_segments(all, recovered.slot, segment_bytes);
   SegmentRow row(directory, log);
-  const std::vector<Offset> live(row.bases().begin(), row.bases().end());  // walking may list again
+  std::vector<Offset> live(row.bases().begin(), row.bases().end());  // walking may list again
+  if (recovered.slot) {
+    const std::vector<Offset> unused = unused_segments(directory, log, io, live, recovered.slot->horizon);
+    live.resize(live.size() - unused.size());
+    recovered.dead.insert(recovered.dead.end(), unused.begin(), unused.end());
+  }
   const Offset ring_begin = recovered.slot ? recovered.slot->begin : live.empty() ? 0 : live.front();
-  const std::span<const Offset> ring_bases =
-      std::span(live).subspan(static_cast<std::size_t>(std::lower_bound(live.begin(), live.end(), ring_begin) - live.begin()));
+  const std::span<const Offset> ring_bases = std::span(live).subspan(
+      static_cast<std::size_t>(std::lower_bound(live.begin(), live.end(), ring_begin) - live.begin()));
   recovered.clean = recovered.slot && recovered.slot->clean == 1;
   recovered.horizon = recovered.slot ? recovered.slot->horizon : 0;
 
@@ -106,8 +128,8 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
     } else {
       recovered.end = recovered.synced_end = ring_begin;
     }
-    // A ring of which nothing reached the disk: the log still ends where the one before it ended. What was committed in
-    // it is lost all the same, unless its writers stopped cleanly without having committed anything.
+    // A ring of which nothing reached the disk: the log still ends where the one before it ended. What was committed
+    // in it is lost all the same, unless its writers stopped cleanly without having committed anything.
     const bool never_used = !recovered.slot && live.empty();
     recovered.cause = recovered.clean || never_used ? GapCause::none : GapCause::crash;
     if (recovered.slot && recovered.end <= ring_begin) {
@@ -118,6 +140,14 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
   recovered.horizon = std::max(recovered.horizon, recovered.end);
   recovered.begin = live.empty() ? recovered.end : std::min(live.front(), recovered.end);
   return recovered;
+}
+
+void check_sealable(const std::string& directory, const RecoveredLog& recovered) {
+  if (recovered.slot || (recovered.begin == recovered.end && recovered.end == 0)) return;
+  throw Error(Code::corrupt,
+              "the horizon file " + horizon_path(directory) +
+                  " is missing beside segments, so it is not known which offsets were handed out; restore "
+                  "it from a backup, or delete the topic");
 }
 
 int sync_recovered(const std::string& directory, const LogIdentity& log, const RecoveredLog& recovered) noexcept try {

@@ -209,8 +209,11 @@ int RingIntake::take_gap(Offset durable_end) noexcept try {
   while (taken_end() < gap_end_) {
     const Offset from = taken_end();
     const Offset end = row_.segment_end(from);
-    if (from == row_.segment_base(from) && gap_end_ >= end && from != partition_.begin()) {
-      builder_.start({end, {}, kNoBoundary, builder_.records(), false});  // a segment wholly inside has no file
+    // A segment wholly inside has no file; one that an earlier holder of the role made gets a gap record all the same, and
+    // so does a ring's first, whose header says how the log before it ended.
+    const bool inside = from == row_.segment_base(from) && gap_end_ >= end;
+    if (inside && from != partition_.begin() && !row_.exists(from)) {
+      builder_.start({end, {}, kNoBoundary, builder_.records(), false});
       marks_.push_back({std::min(from, indexed_end_), end, builder_.records()});
       continue;
     }

@@ -145,7 +145,9 @@ std::string header_problem(HeaderStatus status, const std::string& path) {
       cure = "; move it back to where it belongs";
       break;
     case HeaderStatus::geometry: cause = " is a segment with other ring or segment sizes than the topic's"; break;
-    case HeaderStatus::base: cause = " says in its header that it holds another part of the log than its name says"; break;
+    case HeaderStatus::base:
+      cause = " says in its header that it holds another part of the log than its name says";
+      break;
   }
   return "the segment " + path + cause + cure;
 }
@@ -154,10 +156,11 @@ FileRead read_some(int fd, void* to, std::size_t bytes, std::uint64_t position) 
   FileRead result;
   auto* out = static_cast<std::byte*>(to);
   while (result.bytes < bytes) {
-    const ssize_t n = ::pread(fd, out + result.bytes, bytes - result.bytes,
-                              static_cast<off_t>(position + result.bytes));
+    const ssize_t n =
+        ::pread(fd, out + result.bytes, bytes - result.bytes, static_cast<off_t>(position + result.bytes));
     if (n < 0 && errno == EINTR) continue;
-    // Past a short piece at the end of a file of odd length an O_DIRECT read is misaligned: it is the end all the same.
+    // Past a short piece at the end of a file of odd length an O_DIRECT read is misaligned: it is the end all the
+    // same.
     if (n < 0 && errno == EINVAL && result.bytes > 0) break;
     if (n < 0) result.error = errno;
     if (n <= 0) break;
@@ -243,8 +246,8 @@ SegmentFile SegmentFile::open(const std::string& directory, const LogIdentity& l
   return file;
 }
 
-SegmentFile SegmentFile::try_open(const std::string& directory, const LogIdentity& log, Offset base,
-                                  FileIo io) noexcept try {
+SegmentFile SegmentFile::try_open(const std::string& directory, const LogIdentity& log, Offset base, FileIo io) noexcept
+    try {
   SegmentFile file;
   file.path_ = directory + "/" + segment_name(base);
   file.fd_ = try_open_file(file.path_, O_RDONLY | O_NONBLOCK);  // nobody hangs on a pipe of that name

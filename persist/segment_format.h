@@ -12,20 +12,20 @@
 // INV-1  The log's byte O (base <= O < base + segment) lies at 4096 + O - base.
 // INV-2  An index entry is valid if and only if its checksum (keyed with the log's salt) holds and range_begin is its
 //        range's first offset: what a recycled file held before is never valid.
-// INV-3  Each 4 KiB index block has two homes. The home that the last completed sync covered is never overwritten until
-//        a later sync has covered the other. So of each range the newest synced entry always survives.
+// INV-3  Each 4 KiB index block has two homes. The home that the last completed sync covered is never overwritten
+//        until a later sync has covered the other. So of each range the newest synced entry always survives.
 // INV-4  Bytes that an entry of a synced home covers are only ever rewritten with the same bytes.
 // INV-5  Of a range's valid entries the one that covers more bytes counts; while a persister lives, one that reaches
 //        past its written_end describes data that may still be under way, and does not count.
 // INV-6  The log's end in the newest segment is not in its header; it is recovered from the index (recovery.h) or is
 //        sealed in the horizon file. What lies behind it means nothing.
-// INV-7  A padding or gap record's body is never read. A range wholly inside one need not have an entry, and the entry of
-//        the range with its header need not cover more than the header.
-// INV-7  Where records were overwritten in the ring before they could be written, a gap record stands at the claim boundary
-//        where they stop and ends where they resume, or at the segment's end if they don't before. Behind its header the
-//        rest of that range, and the beginning of the range in which records resume, hold zeros and are covered by their
-//        entries; ranges wholly inside the gap have no valid entry, segments wholly inside have no file. A segment in
-//        whose first byte no claim begins that was written starts with a gap record.
+// INV-7  Where records were overwritten in the ring before they could be written, a gap record stands at the claim
+//        boundary where they stop and ends where they resume, or at the segment's end if they don't before. Behind
+//        its header the rest of that range, and the beginning of the range in which records resume, hold zeros and
+//        are covered by their entries; ranges wholly inside the gap have no valid entry, segments wholly inside have
+//        no file. A segment in whose first byte no claim begins that was written starts with a gap record.
+// INV-8  A padding or gap record's body is never read. A range wholly inside one need not have an entry, and the
+//        entry of the range with its header need not cover more than the header.
 #pragma once
 
 #include <cstddef>
@@ -62,10 +62,10 @@ struct SegmentHeader {
 static_assert(sizeof(SegmentHeader) == 96 && std::has_unique_object_representations_v<SegmentHeader>);
 
 struct IndexEntry {
-  std::uint64_t range_begin;     // first offset of the range
-  std::uint32_t bytes;           // how many of the range's bytes are written: a multiple of 16 from 16 to kRangeBytes
-  std::uint32_t crc;             // CRC32C of exactly those
-  std::uint64_t boundary;        // the last claim boundary at or before range_begin + bytes; may lie in an earlier range
+  std::uint64_t range_begin;  // first offset of the range
+  std::uint32_t bytes;        // how many of the range's bytes are written: a multiple of 16 from 16 to kRangeBytes
+  std::uint32_t crc;          // CRC32C of exactly those
+  std::uint64_t boundary;     // the last claim boundary at or before range_begin + bytes; may lie in an earlier range
   std::uint64_t first_boundary;  // the first claim boundary at or after range_begin and before range_begin + bytes, or
                                  // kNoBoundary
   std::uint64_t commit_time_ns;  // wall clock when the persister took the range's last bytes

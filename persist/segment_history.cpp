@@ -1,9 +1,10 @@
 // ORDER. Every acquire here names the release that it reads, and what may then be relied on.
 //   R1 the persister stores written_end     -> A1 limit, end     data and index before it are in their files
 //   R2 the persister stores durable_end     -> A2 durable_end    and synced
-//   R3 the persister stores retained_begin  -> A3 oldest         it is past a segment's content before that is replaced:
-//      whoever reads other bytes than it should, and looks afterwards, sees it. The bytes themselves are read by system
-//      calls between A1 and A3, which no compiler moves; the acquire fence before A3 keeps the processor from doing it.
+//   R3 the persister stores retained_begin  -> A3 oldest         it is past a segment's content before that is
+//      replaced: whoever reads other bytes than it should, and looks afterwards, sees it. The bytes themselves are
+//      read by system calls between A1 and A3, which no compiler moves; the acquire fence before A3 keeps the
+//      processor from doing it.
 #include "spillway/persist/segment_history.h"
 
 #include <algorithm>
@@ -12,12 +13,14 @@
 #include <utility>
 
 #include "spillway/core/bytes.h"
+#include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 
 namespace spillway {
 namespace {
 
 constexpr unsigned kBackwardRangesMax = 64;
+constexpr std::uint64_t kTailDoubtNs = 1'000'000'000;
 
 HistoryRead gap(Offset from, Offset to, GapCause cause) noexcept {
   return {HistoryStatus::gap, from, to, cause, 0, {}};
@@ -53,8 +56,6 @@ SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& 
 
 SegmentHistory::~SegmentHistory() = default;
 
-// --- watermarks ---
-
 Offset SegmentHistory::limit() noexcept {
   if (!partition_) return recovered_.end;
   const Offset written = partition_->control().persister.written_end.load(std::memory_order_acquire);  // A1
@@ -83,8 +84,6 @@ Offset SegmentHistory::durable_end() noexcept {
   return synced_ ? recovered_.end : recovered_.synced_end;
 }
 
-// --- reading ---
-
 HistoryRead SegmentHistory::read(Offset from) noexcept try {
   if (fork_mark_.forked()) return failed(from, EBADF);
   if (!is_aligned(from, kRecordAlign) || from >= kOffsetEnd) return failed(from, EINVAL);
@@ -107,7 +106,7 @@ HistoryRead SegmentHistory::read(Offset from) noexcept try {
 }
 
 HistoryRead SegmentHistory::step(Offset from, Offset limit_now) {
-  if (from < oldest()) return gap(from, oldest(), GapCause::expired);
+  if (from < oldest()) return before_first(from);
   if (from >= limit_now) return nothing(from, partition_ ? HistoryStatus::nothing : HistoryStatus::end);
   const SegmentRow::Place place = row_.place(from, limit_now);
   switch (place.what) {
@@ -118,10 +117,18 @@ HistoryRead SegmentHistory::step(Offset from, Offset limit_now) {
   return read_data(from, place.end, limit_now);
 }
 
+// Behind where the log before the first segment ended there never was anything to expire.
+HistoryRead SegmentHistory::before_first(Offset from) {
+  const Offset first = oldest();
+  const SegmentRow::Place place = row_.place(from, first);
+  const bool told = place.what == SegmentRow::Place::What::gap;
+  return told ? gap(from, place.end, place.cause) : gap(from, first, GapCause::expired);
+}
+
 HistoryRead SegmentHistory::missing(Offset from, Offset to) {
   reader_.forget(align_down(from, log_.segment_bytes));
   row_.refresh();
-  if (from < oldest()) return gap(from, oldest(), GapCause::expired);
+  if (from < oldest()) return before_first(from);
   if (row_.has(align_down(from, log_.segment_bytes)) && reader_.segment(from) != nullptr) {
     return failed(from, EAGAIN);  // another file has its name now: ask again
   }
@@ -159,13 +166,22 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
     }
     return nothing(from, HistoryStatus::nothing);
   }
-  const Offset end = gap_end(range_end, to);
+  Offset end = gap_end(range_end, to);
+  const bool swallows_tail = partition_ && end == limit_now && !is_aligned(end, kRangeBytes);
+  if (swallows_tail) {
+    reader_.check(range_begin_of(limit_now), limit_now, true);
+    end = gap_end(range_end, to);
+  }
   if (expired(from)) return missing(from, to);
+  if (swallows_tail && end == limit_now && !settled_tail(from, limit_now)) {
+    return nothing(from, HistoryStatus::nothing);
+  }
   last_fault_ = {piece.fault, piece.error, piece.bad_range};
   return gap(from, end, GapCause::damaged);
 }
 
-// The first claim boundary at or after the range's begin from which something can be had, `to` (a boundary) at the latest.
+// The first claim boundary at or after the range's begin from which something can be had, `to` (a boundary) at the
+// latest.
 Offset SegmentHistory::gap_end(Offset range_begin, Offset to) {
   for (; range_begin < to; range_begin += kRangeBytes) {
     const CheckedRange& range = reader_.check(range_begin, std::min(to, range_begin + kRangeBytes));
@@ -184,14 +200,20 @@ Offset SegmentHistory::boundary_after(Offset range_begin) {
   return place.what == SegmentRow::Place::What::data ? gap_end(range_begin, place.end) : range_begin;
 }
 
+// A gap that would swallow the range that the persister is filling is told only after that was unreadable for a
+// second in which nothing was written: its entry may be under way.
+bool SegmentHistory::settled_tail(Offset from, Offset limit_now) noexcept {
+  const std::uint64_t now_ns = monotonic_ns();
+  if (doubt_.from != from || doubt_.limit != limit_now) doubt_ = {from, limit_now, now_ns};
+  return now_ns - doubt_.since_ns >= kTailDoubtNs;
+}
+
 // Whether the segment that holds `from` may have been taken away while it was read.
 bool SegmentHistory::expired(Offset from) {
   if (partition_) return from < oldest();  // A3
   const SegmentFile* const file = reader_.segment(from);
   return file != nullptr && !file->still_named();
 }
-
-// --- seeking ---
 
 Offset SegmentHistory::boundary_before(Offset offset) noexcept try {
   if (fork_mark_.forked()) return 0;
@@ -225,8 +247,6 @@ Offset SegmentHistory::boundary_in_segment(Offset base, Offset offset) {
   // Nothing to go by nearby. Every lap of the ring begins with a claim, but a gap record may have swallowed that.
   return overwrite_ ? base : std::max(base, align_down(offset, log_.ring_bytes));
 }
-
-// --- verifying ---
 
 std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to) {
   for (Offset range = align_up(from, kRangeBytes); range + kRangeBytes <= to; range += kRangeBytes) {

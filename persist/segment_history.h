@@ -1,10 +1,11 @@
-// A log's older part, read from its segments: what a consumer replays until it is live again, and what `verify` walks.
+// A log's older part, read from its segments: what a consumer replays until it is live again, and what `verify`
+// walks.
 //
-// With a ring (a Partition) it reads what the persister has written; without one, what recovery finds (recovery.h), and
-// then the log's end stays where it was at construction: who waits for more attaches to a ring and makes another.
-// Takes no locks, creates nothing, follows nothing that it has not checked. Records are handed out only after the CRC of
-// every range they lie in and their own commit word were checked, and after it was seen that the segment was not recycled
-// meanwhile. Memory: about 4.2 MiB, and a record's size where one is larger.
+// With a ring (a Partition) it reads what the persister has written; without one, what recovery finds (recovery.h),
+// and then the log's end stays where it was at construction: who waits for more attaches to a ring and makes another.
+// Takes no locks, creates nothing, follows nothing that it has not checked. Records are handed out only after the
+// CRC of every range they lie in and their own commit word were checked, and after it was seen that the segment was
+// not recycled meanwhile. Memory: about 4.2 MiB, and a record's size where one is larger.
 // Thread safety: belongs to one reader.
 #pragma once
 
@@ -34,17 +35,17 @@ class SegmentHistory : public History {
                  RecoveredLog recovered, FileIo io = FileIo::direct, IoKind io_kind = IoKind::automatic);
   ~SegmentHistory() override;
 
-  // As History says. A gap's cause is damaged from the first record that can't be had to the first claim boundary behind
-  // the damage from which records can be had again; expired up to begin(). `failed` with EPROTONOSUPPORT: of a newer
-  // version; with EINVAL: `from` is no offset.
+  // As History says. A gap's cause is damaged from the first record that can't be had to the first claim boundary
+  // behind the damage from which records can be had again; expired up to begin(). `failed` with EPROTONOSUPPORT: of
+  // a newer version; with EINVAL: `from` is no offset.
   HistoryRead read(Offset from) noexcept override;
   Offset begin() noexcept override;
   Offset end() noexcept override;
   Offset durable_end() noexcept override;
   Offset boundary_before(Offset offset) noexcept override;
 
-  // The first claim boundary at or after the range that begins at `range_begin` from which something can be had; end()
-  // at the latest. For who goes on behind a `failed`.
+  // The first claim boundary at or after the range that begins at `range_begin` from which something can be had;
+  // end() at the latest. For who goes on behind a `failed`.
   Offset boundary_after(Offset range_begin);
 
   // Why the last gap that read() gave with cause damaged is one.
@@ -54,8 +55,8 @@ class SegmentHistory : public History {
     Offset range = 0;  // the first range that can't be had
   };
   const Fault& last_fault() const noexcept { return last_fault_; }
-  // Checks the ranges of [from, to) that read() left out because they lie inside a padding record. Nothing, or the first
-  // that is not what its index entry says.
+  // Checks the ranges of [from, to) that read() left out because they lie inside a padding record. Nothing, or the
+  // first that is not what its index entry says.
   std::optional<Fault> check_padding(Offset from, Offset to);
   std::uint64_t ranges_checked() const noexcept { return reader_.ranges_checked(); }
   const RecoveredLog& recovered() const noexcept { return recovered_; }  // meaningful without a ring
@@ -65,8 +66,10 @@ class SegmentHistory : public History {
   HistoryRead read_data(Offset from, Offset to, Offset limit);
   HistoryRead damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset limit);
   HistoryRead missing(Offset from, Offset to);
+  HistoryRead before_first(Offset from);
   Offset gap_end(Offset range_begin, Offset to);
   bool expired(Offset from);
+  bool settled_tail(Offset from, Offset limit_now) noexcept;
   Offset limit() noexcept;
   Offset oldest() noexcept;
   Offset boundary_in_segment(Offset base, Offset offset);
@@ -76,10 +79,16 @@ class SegmentHistory : public History {
   bool overwrite_;
   std::shared_ptr<const Partition> partition_;
   RecoveredLog recovered_;
-  bool synced_ = false;     // without a ring: the recovered end is on disk for certain
+  bool synced_ = false;  // without a ring: the recovered end is on disk for certain
   SegmentRow row_;
   SegmentReader reader_;
   Offset gap_reached_ = 0;  // where the last gap record of this log that was read ends
+  struct Doubt {
+    Offset from = kOffsetEnd;
+    Offset limit = 0;
+    std::uint64_t since_ns = 0;
+  };
+  Doubt doubt_;
   Fault last_fault_;
   ForkMark fork_mark_;
 };

@@ -39,9 +39,8 @@ bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin
   if (entry.durable_end > kOffsetEnd) return false;
   const Offset end = range_begin + entry.bytes;
   if (entry.boundary > end || !is_aligned(entry.boundary, kRecordAlign)) return false;
-  return entry.first_boundary == kNoBoundary ||
-         (entry.first_boundary >= range_begin && entry.first_boundary < end &&
-          is_aligned(entry.first_boundary, kRecordAlign));
+  return entry.first_boundary == kNoBoundary || (entry.first_boundary >= range_begin && entry.first_boundary < end &&
+                                                 is_aligned(entry.first_boundary, kRecordAlign));
 }
 
 Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset base,
@@ -67,7 +66,7 @@ Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Of
 IndexBlock::IndexBlock(std::uint64_t salt, Offset first) noexcept : salt_(salt), first_(first) {}
 
 IndexBlock IndexBlock::load(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset first, Offset durable_end,
-                            Offset written_end) noexcept {
+                            Offset written_end, std::optional<unsigned> known_home) noexcept {
   const std::array<IndexHome, 2> homes = {home_a, home_b};
   IndexBlock block(salt, first);
   std::array<std::uint64_t, 2> total = {0, 0};
@@ -89,6 +88,7 @@ IndexBlock IndexBlock::load(IndexHome home_a, IndexHome home_b, std::uint64_t sa
   if (total[0] + total[1] == 0) return block;
   unsigned kept = total[1] > total[0] ? 1 : 0;
   if (!whole[kept] && whole[1 - kept]) kept = 1 - kept;
+  if (known_home) kept = *known_home;
   block.durable_home_ = kept;
   block.dirty_ = std::memcmp(block.image_.data(), homes[kept].data(), kBlock) != 0;
   return block;
@@ -144,8 +144,8 @@ void IndexBlock::sync_completed(bool ok) noexcept {
     syncing_ = false;
     return;
   }
-  // Whatever was written and not synced may be lost, also what the sync was not meant to cover: it is written again, even
-  // if a later sync succeeds.
+  // Whatever was written and not synced may be lost, also what the sync was not meant to cover: it is written again,
+  // even if a later sync succeeds.
   if (syncing_ || written_) dirty_ = true;
   syncing_ = false;
   written_ = false;

@@ -1,7 +1,7 @@
 // The index of a segment: entries, blocks of entries, and which of a block's two homes may be written.
 //
-// All of it is pure: no file is touched here. The writer (persister) keeps an IndexBlock per block that is still changing;
-// readers (history, recovery) take candidates() from the two homes as they read them.
+// All of it is pure: no file is touched here. The writer (persister) keeps an IndexBlock per block that is still
+// changing; readers (history, recovery) take candidates() from the two homes as they read them.
 // Thread safety: values; one thread at a time.
 #pragma once
 
@@ -27,7 +27,8 @@ constexpr std::uint64_t log_pos(Offset base, Offset offset) noexcept { return kS
 
 // Fills in the checksum.
 IndexEntry sealed(IndexEntry entry, std::uint64_t salt) noexcept;
-// INV-2 of the format, and every field in its range: bytes in whole 16s up to kRangeBytes, boundary <= range_begin + bytes,
+// INV-2 of the format, and every field in its range: bytes in whole 16s up to kRangeBytes, boundary <= range_begin +
+//       bytes,
 // first_boundary inside or kNoBoundary, durable_end <= kOffsetEnd.
 bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin) noexcept;
 
@@ -38,7 +39,7 @@ struct Candidates {
   std::array<IndexEntry, 2> entries;
   unsigned count = 0;
 };
-// `slot` is the range's place in the block: (range_begin - base) / kRangeBytes % kIndexEntriesPerBlock.
+// The homes are of the block that has the range: index_block_of(base, range_begin).
 Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset base, Offset range_begin) noexcept;
 
 // A writer's image of one index block and the state of its two homes. Steps, driven by the persister:
@@ -47,20 +48,23 @@ Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Of
 //   that write completed         -> write_completed(ok)
 //   submit a sync of the file    -> sync_submitted()      (covers writes that completed before)
 //   that sync completed          -> sync_completed(ok)
-// home_to_write() is empty while a write of this block is under way, and while a sync is under way that covers the newest
-// write: the home it covers must survive if it succeeds, the other if it does not.
-// One sync of a file at a time. Whoever moves durable_end by a sync submits it with no write of a block under way: such a
-// write is replacing what completed before, so the sync covers nothing of that block. The bytes of image() must not change under a write: copy them into the I/O buffer.
+// home_to_write() is empty while a write of this block is under way, and while a sync is under way that covers the
+// newest write: the home it covers must survive if it succeeds, the other if it does not.
+// One sync of a file at a time. Whoever moves durable_end by a sync submits it with no write of a block under way:
+// such a write is replacing what completed before, so the sync covers nothing of that block. The bytes of image()
+// must not change under a write: copy them into the I/O buffer.
 class IndexBlock {
  public:
   // A block of a new segment: no valid entries, no home written. `first` is its first range's first offset.
   IndexBlock(std::uint64_t salt, Offset first) noexcept;
-  // At take-over, from both homes as they are in the file. The caller holds the segment's lock, and has synced the file
-  // once, so that what it read is durable. `durable_end` and `written_end` are control's. Entries that reach past
-  // written_end don't count (INV-5). Of the homes, the one that covers the block's log up to durable_end is kept; of two
-  // such, the one that covers more.
+  // At take-over, from both homes as they are in the file. The caller holds the segment's lock, and has synced the
+  // file once, so that what it read is durable. `durable_end` and `written_end` are control's. Entries that reach
+  // past written_end don't count (INV-5). Of the homes, the one that covers the block's log up to durable_end is
+  // kept; of two such, the one that covers more; or, whatever is read, `known_home`: the one that the caller's own
+  // last completed sync covered, if it has one. (After a sync that failed, what is read is not proof that it is on
+  // disk.)
   static IndexBlock load(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset first, Offset durable_end,
-                         Offset written_end) noexcept;
+                         Offset written_end, std::optional<unsigned> known_home = std::nullopt) noexcept;
 
   // Seals the entry and puts it in its place. Its range must be one of this block's.
   void update(const IndexEntry& entry) noexcept;

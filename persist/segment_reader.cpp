@@ -81,8 +81,6 @@ void SegmentReader::forget(Offset base) noexcept {
   std::erase_if(files_, [&](const auto& file) { return file->base() == base; });
 }
 
-// --- chunks ---
-
 std::size_t SegmentReader::bytes_wanted(std::uint64_t chunk) const noexcept {
   const Offset begin = chunk * chunk_bytes_;
   if (limit_ <= begin) return 0;
@@ -120,9 +118,8 @@ void SegmentReader::wait_for(Slot& slot) {
       finish_read(slot, EBADF);
       return;
     }
-    queue_->poll(1, Deadline::never(), [&](const IoQueue::Completion& done) {
-      finish_read(slots_[done.tag % kSlots], done.error);
-    });
+    queue_->poll(1, Deadline::never(),
+                 [&](const IoQueue::Completion& done) { finish_read(slots_[done.tag % kSlots], done.error); });
   }
 }
 
@@ -170,8 +167,6 @@ void SegmentReader::read_ahead(std::uint64_t chunk) {
     if (!start_read(next)) return;
   }
 }
-
-// --- index ---
 
 void SegmentReader::read_index_blocks(std::uint64_t block, std::uint64_t count) noexcept {
   const SegmentFile& file = *index_.file;
@@ -231,8 +226,6 @@ Candidates SegmentReader::entries(Offset range_begin) {
   load_index(file, index_block_of(base, range_begin), false);
   return candidates_in_window(range_begin);
 }
-
-// --- ranges ---
 
 const CheckedRange& SegmentReader::unreadable(Offset range_begin, RangeFault fault, int error) noexcept {
   missing_ = {range_begin, error != 0 ? RangeFault::failed : fault, error, {}};
@@ -330,9 +323,8 @@ SegmentReader::Bytes SegmentReader::bytes(Offset from, Offset to) {
   }
   pinned_ = kNoChunk;
   if (result.fault != RangeFault::none) return result;
-  result.bytes = in_one_piece
-                     ? std::span<const std::byte>(slot_memory(slot_of(first)) + from % chunk_bytes_, to - from)
-                     : std::span<const std::byte>(stitched_);
+  result.bytes = in_one_piece ? std::span<const std::byte>(slot_memory(slot_of(first)) + from % chunk_bytes_, to - from)
+                              : std::span<const std::byte>(stitched_);
   return result;
 }
 

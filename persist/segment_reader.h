@@ -1,7 +1,8 @@
-// A log's bytes as its segments hold them, checked: nothing is handed out that an index entry's CRC does not vouch for.
+// A log's bytes as its segments hold them, checked: nothing is handed out that an index entry's CRC does not vouch
+// for.
 //
-// Reads whole chunks ahead of the caller into a window of a few MiB, with O_DIRECT where the file system has it. Used by
-// whoever reads segments: history, recovery, verify. Takes no locks and creates nothing.
+// Reads whole chunks ahead of the caller into a window of a few MiB, with O_DIRECT where the file system has it.
+// Used by whoever reads segments: history, recovery, verify. Takes no locks and creates nothing.
 // Thread safety: one thread at a time. May throw std::bad_alloc and Error (setting up I/O); damage is never thrown.
 #pragma once
 
@@ -36,17 +37,17 @@ std::string_view describe(RangeFault fault) noexcept;
 
 // What is known of one range of kRangeBytes.
 struct CheckedRange {
-  Offset checked_end = 0;                 // bytes from the range's begin to here match `entry`
-  RangeFault fault = RangeFault::none;    // why not the whole range
+  Offset checked_end = 0;               // bytes from the range's begin to here match `entry`
+  RangeFault fault = RangeFault::none;  // why not the whole range
   int error = 0;
-  IndexEntry entry{};                     // meaningful when checked_end is past the range's begin
+  IndexEntry entry{};  // meaningful when checked_end is past the range's begin
 };
 
 // A record's header, checked: commit word and shape.
 struct FoundRecord {
-  RangeFault fault = RangeFault::none;    // record or unsupported: it can't be used
+  RangeFault fault = RangeFault::none;  // record or unsupported: it can't be used
   RecordKind kind = RecordKind::data;
-  GapCause cause = GapCause::none;        // of a gap record
+  GapCause cause = GapCause::none;  // of a gap record
   bool more_in_batch = false;
   Offset end = 0;
 };
@@ -66,11 +67,11 @@ class SegmentReader {
   // limit and is not enough is read again. UINT64_MAX: not known, all there is.
   void set_limit(Offset limit) noexcept { limit_ = limit; }
 
-  // The range that begins at `range_begin` (a multiple of kRangeBytes), checked at least up to `wanted_end` if that can be
-  // had. `again` reads the index and the bytes anew if it could not be the last time.
+  // The range that begins at `range_begin` (a multiple of kRangeBytes), checked at least up to `wanted_end` if that
+  // can be had. `again` reads the index and the bytes anew if it could not be the last time.
   const CheckedRange& check(Offset range_begin, Offset wanted_end, bool again = false);
-  // What lies at `from`, a known record boundary; nothing that reaches past `to` (a claim boundary in from's segment, or
-  // its end) counts.
+  // What lies at `from`, a known record boundary; nothing that reaches past `to` (a claim boundary in from's
+  // segment, or its end) counts.
   struct Piece {
     enum class What : std::uint8_t {
       records,  // `bytes`: whole data and padding records, valid until the next call, checked record by record
@@ -79,8 +80,8 @@ class SegmentReader {
       bad,      // nothing usable: `fault` in the range `bad_range`, which the record at `from` lies in or reaches into
     };
     What what = What::bad;
-    Offset end = 0;         // of the last record
-    Offset claim_end = 0;   // of the last record that ends a claim; from, if none does
+    Offset end = 0;             // of the last record
+    Offset claim_end = 0;       // of the last record that ends a claim; from, if none does
     std::uint64_t records = 0;  // data records
     std::span<const std::byte> bytes;
     GapCause cause = GapCause::none;
@@ -123,8 +124,8 @@ class SegmentReader {
     std::array<Offset, kIndexBlocksHeld> limits;  // when the block was read
   };
 
-  // [from, to) in one piece of memory, valid until the next call; they don't cross a segment's end. Checks every range of
-  // it; on a fault `bytes` is empty and `bad_range` names the first range that can't be had.
+  // [from, to) in one piece of memory, valid until the next call; they don't cross a segment's end. Checks every
+  // range of it; on a fault `bytes` is empty and `bad_range` names the first range that can't be had.
   struct Bytes {
     std::span<const std::byte> bytes;
     RangeFault fault = RangeFault::none;
@@ -151,7 +152,8 @@ class SegmentReader {
   const CheckedRange& check_now(Slot& slot, Offset range_begin, bool again);
   const CheckedRange& unreadable(Offset range_begin, RangeFault fault, int error) noexcept;
   void load_index(const std::shared_ptr<SegmentFile>& file, std::uint64_t block, bool again) noexcept;
-  Candidates fresh_candidates(const std::shared_ptr<SegmentFile>& file, Offset range_begin, Offset wanted_end, bool again);
+  Candidates fresh_candidates(const std::shared_ptr<SegmentFile>& file, Offset range_begin, Offset wanted_end,
+                              bool again);
   void read_index_blocks(std::uint64_t block, std::uint64_t count) noexcept;
   Candidates candidates_in_window(Offset range_begin) const noexcept;
 
@@ -164,7 +166,7 @@ class SegmentReader {
   Mapping window_;
   std::unique_ptr<IoQueue> queue_;
   std::array<Slot, kSlots> slots_;
-  std::uint64_t pinned_ = kNoChunk;  // read-ahead leaves its slot alone
+  std::uint64_t pinned_ = kNoChunk;                  // read-ahead leaves its slot alone
   std::vector<std::shared_ptr<SegmentFile>> files_;  // the newest first, a few
   IndexWindow index_;
   std::vector<std::byte> stitched_;  // a record that does not lie in the window in one piece

@@ -1,6 +1,6 @@
 // The row of live segments as a reader sees it: where each one's part of the log ends, and where and why it goes on
-// elsewhere. Segments describe their own history (SegmentHeader::previous_end); the horizon file describes the beginning
-// of a ring that has no segment yet.
+// elsewhere. Segments describe their own history (SegmentHeader::previous_end); the horizon file describes the
+// beginning of a ring that has no segment yet.
 // Thread safety: one thread at a time. May throw Error (a directory that can't be read) and std::bad_alloc.
 #pragma once
 

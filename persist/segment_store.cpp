@@ -93,7 +93,9 @@ void SegmentStore::expire(std::span<const Offset> bases) {
 }
 
 void SegmentStore::remove(std::span<const Offset> bases) {
+  if (bases.empty()) return;
   for (std::size_t i = bases.size(); i-- > 0;) remove_file(in_directory(segment_name(bases[i])));
+  sync_directory(directory_);
 }
 
 SegmentFile SegmentStore::make_segment(const SegmentBirth& birth) {

@@ -1,6 +1,7 @@
 // The row of segments in a partition's data directory. The directory is the catalog: there is no other list.
 //
-// Who may change it: the holder of the persister role, or of the writers' lock in its exclusive form. Listing is anybody's.
+// Who may change it: the holder of the persister role, or of the writers' lock in its exclusive form. Listing is
+// anybody's.
 // Thread safety: one thread at a time.
 #pragma once
 
@@ -19,8 +20,8 @@ namespace spillway {
 // `segment_bytes`. Empty when there is no directory. Throws Error when it can't be read.
 std::vector<Offset> list_segments(const std::string& directory, std::uint64_t segment_bytes);
 
-// What of `bases` belongs to the log: without those the horizon says are sealed away (INV-3 of horizon_format.h), which a
-// crash may have left behind.
+// What of `bases` belongs to the log: without those the horizon says are sealed away (INV-3 of horizon_format.h),
+// which a crash may have left behind.
 std::vector<Offset> live_segments(std::span<const Offset> bases, const std::optional<HorizonSlot>& horizon,
                                   std::uint64_t segment_bytes);
 // The others: to be deleted by who holds the writers' lock in its exclusive form.
@@ -29,11 +30,11 @@ std::vector<Offset> dead_segments(std::span<const Offset> bases, const std::opti
 
 // Which segments must go so that those that stay, and `coming` more, fit into retain_bytes of log.
 struct RetentionQuestion {
-  std::span<const Offset> bases;      // ascending
+  std::span<const Offset> bases;  // ascending
   std::uint64_t segment_bytes = 0;
-  std::uint64_t retain_bytes = 0;     // 0: no limit
-  Offset keep_from = 0;               // nothing that reaches past it goes: written_end, or durable_end where the topic syncs
-  std::uint64_t coming = 0;           // segments about to be made
+  std::uint64_t retain_bytes = 0;  // 0: no limit
+  Offset keep_from = 0;      // nothing that reaches past it goes: written_end, or durable_end where the topic syncs
+  std::uint64_t coming = 0;  // segments about to be made
 };
 // The oldest ones, ascending; never the newest.
 std::vector<Offset> plan_retention(const RetentionQuestion& question);
@@ -50,23 +51,25 @@ class SegmentStore {
 
   std::vector<Offset> list() const { return list_segments(directory_, log_.segment_bytes); }
 
-  // Takes the segments out of the row: each becomes a spare, or, when there are kSparesMax already, is removed. The caller
-  // has stored retained_begin past them before. Oldest first, so that a crash leaves no hole. Throws Error.
+  // Takes the segments out of the row: each becomes a spare, or, when there are kSparesMax already, is removed. The
+  // caller has stored retained_begin past them before. Oldest first, so that a crash leaves no hole. Throws Error.
   void expire(std::span<const Offset> bases);
-  // Removes segments for good (dead ones, after sealing), newest first.
+  // Removes segments for good, newest first, and syncs the directory: what was sealed away must not come back after a
+  // later seal, which would not know it for dead. Throws Error.
   void remove(std::span<const Offset> bases);
 
-  // A new segment, locked, from a spare or made anew; renamed and its directory synced before it returns. Throws Error.
+  // A new segment, locked, from a spare or made anew; renamed and its directory synced before it returns. Throws
+  // Error.
   SegmentFile make_segment(const SegmentBirth& birth);
   // Makes a spare unless there is one, so that a later make_segment allocates nothing. Throws Error (no_space ...).
   void prepare_spare();
   std::vector<std::string> spares() const;
 
-  // Opens an existing segment for writing, as open() does, with its lock taken. Nothing while a dead process' I/O is still
-  // under way in it: try again. Throws Error as SegmentFile::open does.
+  // Opens an existing segment for writing, as open() does, with its lock taken. Nothing while a dead process' I/O is
+  // still under way in it: try again. Throws Error as SegmentFile::open does.
   std::optional<SegmentFile> adopt(Offset base);
-  // A segment at or after the one that holds `from` in which somebody's I/O may be under way; nothing when all are quiet.
-  // Takes no lock that outlives the call.
+  // A segment at or after the one that holds `from` in which somebody's I/O may be under way; nothing when all are
+  // quiet. Takes no lock that outlives the call.
   std::optional<Offset> busy_segment(Offset from) const;
   // Removes files that were being made when their maker died, and spares of another size or beyond kSparesMax.
   void remove_leftovers();

@@ -32,6 +32,15 @@ void SegmentWriter::update(const IndexEntry& entry) {
   block.updated_end = entry.range_begin + entry.bytes;
 }
 
+std::optional<unsigned> SegmentWriter::durable_home(Offset offset) const noexcept {
+  for (const Block& block : blocks_) {
+    if (offset >= block.index.first() && offset - block.index.first() < kIndexBlockLogBytes) {
+      return block.index.durable_home();
+    }
+  }
+  return std::nullopt;
+}
+
 Offset SegmentWriter::index_end() const noexcept {
   for (const Block& block : blocks_) {
     if (block.written_end < block.updated_end) return block.written_end;

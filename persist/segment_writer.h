@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 
 #include "spillway/persist/io_buffers.h"
 #include "spillway/persist/io_queue.h"
@@ -44,6 +45,8 @@ class SegmentWriter {
   // At take-over: the block to go on with. Later blocks begin empty.
   void adopt(const IndexBlock& block);
   void update(const IndexEntry& entry);
+  // The home of the block of `offset` that the last completed sync covered, if that is known.
+  std::optional<unsigned> durable_home(Offset offset) const noexcept;
   // Up to where what was update()d is written: kOffsetEnd when nothing is missing.
   Offset index_end() const noexcept;
 

@@ -129,7 +129,7 @@ std::optional<WatermarkCopy> copy_watermarks(const Partition& partition) noexcep
 }
 
 std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at,
-                              const WatermarkCopy& watermarks) {
+                              const WatermarkCopy& watermarks, std::optional<unsigned> known_home) {
   const LogIdentity& log = row.store().log();
   if (!sync_earlier(row, watermarks.durable_end, at)) return std::nullopt;
   Tail tail;
@@ -159,15 +159,20 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   sync_file(*file);
   const std::uint64_t block = index_block_of(base, at);
   const Homes homes = read_homes(*file, log.segment_bytes, block);
-  const IndexBlock index =
-      IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt, base + block * kIndexBlockLogBytes,
-                       std::min(watermarks.durable_end, at), std::max(watermarks.written_end, at));
+  // Of what lies behind `at` nothing counts, although it may be whole: it is written again, and after a sync that failed
+  // nobody knows what of it is on disk.
+  const IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
+                                            base + block * kIndexBlockLogBytes, at, at, known_home);
   if (range != at) {
     const Candidates entries = read_entries(*file, log, range);
     if (entries.count > 0 && entries.entries[0].first_boundary < at) {
       tail.first_boundary = entries.entries[0].first_boundary;
     }
-    tail.damaged = !read_from_ring(partition, range, tail) && !read_from_segment(*file, entries, range, tail);
+    // On an `overwrite` topic the range may begin inside a gap: the ring may have bytes there, the log has not.
+    const bool gaps = partition.config().on_full == OnFull::overwrite;
+    tail.damaged = (gaps || !read_from_ring(partition, range, tail)) &&
+                   !read_from_segment(*file, entries, range, tail) &&
+                   (!gaps || !read_from_ring(partition, range, tail));
   }
   tail.records = records_before(partition, *file, log, at, watermarks.records);
   row.take(std::move(*file)).adopt(index);

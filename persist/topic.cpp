@@ -8,17 +8,6 @@
 
 namespace spillway {
 
-std::string_view name_of(Durable value) noexcept {
-  switch (value) {
-    case Durable::yes: return "yes";
-    case Durable::timed_out: return "timed_out";
-    case Durable::lost: return "lost";
-    case Durable::refused: return "refused";
-    case Durable::forked: return "forked";
-  }
-  return "unknown";
-}
-
 const TopicConfig& Topic::config() const noexcept { return state_->config(); }
 
 ExclusiveProducer Topic::exclusive_producer(const ProducerOptions& options) const {

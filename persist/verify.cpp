@@ -44,8 +44,9 @@ class Verifier {
       if (!read || (read->status == HeaderStatus::ok && read->error == 0)) continue;  // expired meanwhile, or sound
       const std::string path = directory_ + "/" + segment_name(base);
       result_.damage.push_back({base, base, base,
-                                read->error != 0 ? "the header of " + path + " can't be read: " + std::strerror(read->error)
-                                                 : header_problem(read->status, path)});
+                                read->error != 0
+                                    ? "the header of " + path + " can't be read: " + std::strerror(read->error)
+                                    : header_problem(read->status, path)});
     }
   }
 
@@ -74,8 +75,9 @@ class Verifier {
       note(read.begin, read.end, std::string(describe(fault.fault)), fault.range);
     } else if (read.cause == GapCause::none) {
       const auto fault = history_.check_padding(read.begin, read.end);
-      if (fault) note(fault->range, fault->range + kRangeBytes, "in padding: " + std::string(describe(fault->fault)),
-                      fault->range);
+      if (fault)
+        note(fault->range, fault->range + kRangeBytes, "in padding: " + std::string(describe(fault->fault)),
+             fault->range);
     } else {
       ++result_.gaps;
     }
@@ -83,7 +85,9 @@ class Verifier {
 
   Offset skip(Offset at, int error) {
     const Offset next = std::min(history_.boundary_after(range_begin_of(at) + kRangeBytes), result_.end);
-    note(at, next, error == EPROTONOSUPPORT ? "it is of a newer version" : std::string("it can't be read: ") + std::strerror(error),
+    note(at, next,
+         error == EPROTONOSUPPORT ? "it is of a newer version"
+                                  : std::string("it can't be read: ") + std::strerror(error),
          at);
     return next;
   }
@@ -111,21 +115,35 @@ VerifyResult verify_partition(const std::string& directory, const TopicConfig& c
     if (error.code() != Code::corrupt && error.code() != Code::unsupported) throw;
     result.problems.emplace_back(error.what());
   }
-  const std::vector<Offset> bases = live_segments(list_segments(directory, log.segment_bytes), horizon, log.segment_bytes);
-  if (!horizon && result.problems.empty() && !bases.empty()) {
-    result.problems.push_back("the horizon file " + horizon_path(directory) +
-                              " is missing, so it is not known which offsets were handed out; restore it from a backup");
+  RecoveredLog recovered;
+  if (!partition) {
+    try {
+      recovered = recover_by(horizon, directory, log);
+    } catch (const Error& error) {
+      if (error.code() != Code::corrupt) throw;
+      result.problems.emplace_back(error.what());
+      horizon.reset();
+      recovered = recover_by(horizon, directory, log);
+    }
   }
-  SegmentHistory history = partition ? SegmentHistory(directory, config, partition_number, partition)
-                                     : SegmentHistory(directory, config, partition_number, recover_by(horizon, directory, log));
+  const std::vector<Offset> bases =
+      live_segments(list_segments(directory, log.segment_bytes), horizon, log.segment_bytes);
+  if (!horizon && result.problems.empty() && !bases.empty()) {
+    result.problems.push_back(
+        "the horizon file " + horizon_path(directory) +
+        " is missing, so it is not known which offsets were handed out; restore it from a backup");
+  }
+  SegmentHistory history = partition ? SegmentHistory(directory, config, partition_number, std::move(partition))
+                                     : SegmentHistory(directory, config, partition_number, std::move(recovered));
   result.begin = history.begin();
   result.end = history.end();
   Verifier verifier(directory, log, history, result);
   verifier.headers(bases);
   verifier.records();
   result.ranges = history.ranges_checked();
-  std::stable_sort(result.damage.begin(), result.damage.end(),
-                   [](const LogDamage& a, const LogDamage& b) { return a.from < b.from; });
+  std::sort(result.damage.begin(), result.damage.end(), [](const LogDamage& a, const LogDamage& b) {
+    return a.from != b.from ? a.from < b.from : a.to < b.to;
+  });
   return result;
 }
 

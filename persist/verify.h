@@ -1,5 +1,5 @@
-// Walks everything a partition has on disk: headers, missing segments, the CRC of every range, the commit word of every
-// record, the horizon. Works with no ring, creates nothing, takes no locks.
+// Walks everything a partition has on disk: headers, missing segments, the CRC of every range, the commit word of
+// every record, the horizon. Works with no ring, creates nothing, takes no locks.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,9 @@ struct VerifyResult {
   bool sound() const noexcept { return damage.empty() && problems.empty(); }
 };
 
-// `directory` is PartitionPaths::data. With a ring (`partition` not null) what was written when it began is verified; else
-// all that recovery finds: a torn end behind that is no damage. Throws Error only for what keeps it from looking at all.
+// `directory` is PartitionPaths::data. With a ring (`partition` not null) what was written when it began is
+// verified; else all that recovery finds: a torn end behind that is no damage. Throws Error only for what keeps it
+// from looking at all.
 VerifyResult verify_partition(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
                               std::shared_ptr<const Partition> partition);
 

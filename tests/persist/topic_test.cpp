@@ -267,10 +267,10 @@ TEST_CASE("starting at an offset, inside a record and outside the log") {
   for (std::uint64_t i = 0; i < 5000; ++i) offsets.push_back(producer.append(text_of(i)).position.offset);
   for (const std::size_t i : {std::size_t{0}, std::size_t{1}, std::size_t{1234}, std::size_t{4900}, std::size_t{4999}}) {
     Consumer at = topic.consumer({.from = From::offset, .offset = offsets[i]});
-    CHECK(read_numbered(at, i, 1) == 1);
+    CHECK(read_numbered(at, i, 1) >= 1);
     if (i + 1 == offsets.size()) continue;
     Consumer inside = topic.consumer({.from = From::offset, .offset = offsets[i] + 1});
-    CHECK(read_numbered(inside, i + 1, 1) == 1);
+    CHECK(read_numbered(inside, i + 1, 1) >= 1);
   }
   CHECK_THROWS_AS(topic.consumer({.from = From::offset, .offset = offsets.back() + (1U << 20)}), Error);
 }
@@ -316,11 +316,13 @@ TEST_CASE("on-full overwrite: producers never wait for the disk, and the lost ra
   options.on_full = OnFull::overwrite;
   Topic topic = place.domain(StandBy::never).open_or_create("ticks", options);
   {
-    // No persister: the horizon can't move, so nothing can be handed out, and the producer is told so.
+    // No persister: the horizon can't move past its first step of a gibibyte, and the producer is told so.
     ExclusiveProducer producer = topic.exclusive_producer({.deadline_ns = 50'000'000});
-    AppendStatus status = AppendStatus::ok;
-    for (int i = 0; i < 2'000'000 && status == AppendStatus::ok; ++i) status = producer.append(text_of(1)).status;
-    CHECK((status == AppendStatus::no_horizon || status == AppendStatus::ok));
+    const std::string large(15'000, 'x');
+    Appended appended;
+    for (int i = 0; i < 80'000 && appended; ++i) appended = producer.append(large);
+    CHECK(appended.status == AppendStatus::no_horizon);
+    CHECK(appended.blocked == Blocked::no_persister);
   }
   Topic with = place.domain().open("ticks");
   ExclusiveProducer producer = with.exclusive_producer();

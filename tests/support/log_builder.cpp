@@ -20,9 +20,18 @@ namespace spillway_test {
 
 using namespace spillway;
 
-TempDirectory::TempDirectory() {
+namespace {
+
+std::string default_place() {
   const char* base = std::getenv("TMPDIR");
-  path_ = std::string(base != nullptr && *base != '\0' ? base : "/tmp") + "/spillway-test-XXXXXX";
+  return base != nullptr && *base != '\0' ? base : "/tmp";
+}
+
+}  // namespace
+
+TempDirectory::TempDirectory() : TempDirectory(default_place()) {}
+
+TempDirectory::TempDirectory(const std::string& above) : path_(above + "/spillway-test-XXXXXX") {
   SPILLWAY_ASSERT(::mkdtemp(path_.data()) != nullptr);
 }
 
@@ -74,8 +83,8 @@ void LogBuilder::put(RecordMeta meta, const std::string& payload, std::uint64_t 
   // A gap's body is never written, save for zeros where a range has other bytes too.
   const std::uint64_t last = meta.kind == RecordKind::gap ? at : at + bytes - 1;
   for (std::uint64_t range = at / kRangeBytes; range <= last / kRangeBytes; ++range) segment.written[range] = true;
-  records_.push_back({end_, end_ + bytes, payload, meta.kind == RecordKind::padding, meta.kind == RecordKind::gap,
-                      begins_claim});
+  records_.push_back(
+      {end_, end_ + bytes, payload, meta.kind == RecordKind::padding, meta.kind == RecordKind::gap, begins_claim});
   end_ += bytes;
   if ((meta.flags & flag::kMoreInBatch) == 0) claim_end_ = end_;
 }
@@ -172,8 +181,14 @@ std::optional<IndexEntry> LogBuilder::entry_of(const Segment& segment, Offset ra
 
 void LogBuilder::flush(unsigned home) {
   for (auto& [base, segment] : segments_) {
-    SegmentFile file = segment.made
-                           ? SegmentFile::open(directory_, log_, base, Access::read_write, FileIo::buffered)
+    if (segment.sealed) continue;
+    if (segment.made && store_ != nullptr && !file_exists(path_of(base))) {
+      segment.sealed = true;
+      continue;
+    }
+    SegmentFile file = segment.made ? SegmentFile::open(directory_, log_, base, Access::read_write, FileIo::buffered)
+                       : store_ != nullptr
+                           ? store_->make_segment(segment.birth)
                            : SegmentFile::create(directory_, log_, segment.birth, Sharing::owner, FileIo::buffered);
     segment.made = true;
     SPILLWAY_ASSERT(write_at(file.descriptor(), segment.bytes.data(), segment.bytes.size(), kSegmentHeaderBytes) == 0);
@@ -193,6 +208,7 @@ void LogBuilder::flush(unsigned home) {
 
 void LogBuilder::next_ring(Offset end, Offset begin, GapCause cause) {
   std::erase_if(records_, [&](const Record& record) { return record.end > end; });
+  for (auto& [base, segment] : segments_) segment.sealed = true;
   previous_end_ = end;
   previous_cause_ = cause;
   end_ = claim_end_ = ring_begin_ = begin;
@@ -261,10 +277,10 @@ Drained drain(History& history, Offset from) {
         const RecordShape shape = shape_of(meta, read.bytes.size() - at);
         SPILLWAY_ASSERT(shape.status == ShapeStatus::ok && meta.kind != RecordKind::gap);
         if (meta.kind == RecordKind::data) {
-          result.events.push_back({Event::What::record, from + at, from + at + shape.bytes,
-                                   std::string(reinterpret_cast<const char*>(read.bytes.data()) + at + sizeof header,
-                                               meta.length),
-                                   GapCause::none});
+          result.events.push_back(
+              {Event::What::record, from + at, from + at + shape.bytes,
+               std::string(reinterpret_cast<const char*>(read.bytes.data()) + at + sizeof header, meta.length),
+               GapCause::none});
         }
         at += shape.bytes;
       }

@@ -1,5 +1,5 @@
-// Makes a partition's segments on disk record by record, with no ring and no persister, and keeps what it made as a plain
-// model to compare readers with. Damage is then done to the files by the functions at the end.
+// Makes a partition's segments on disk record by record, with no ring and no persister, and keeps what it made as a
+// plain model to compare readers with. Damage is then done to the files by the functions at the end.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include "spillway/persist/horizon_file.h"
 #include "spillway/persist/segment_file.h"
 #include "spillway/persist/segment_index.h"
+#include "spillway/persist/segment_store.h"
 
 namespace spillway_test {
 
@@ -22,7 +23,8 @@ using spillway::Offset;
 // A directory on a real disk that goes with the test.
 class TempDirectory {
  public:
-  TempDirectory();
+  TempDirectory();  // in $TMPDIR or /tmp
+  explicit TempDirectory(const std::string& above);
   ~TempDirectory();
   TempDirectory(const TempDirectory&) = delete;
   TempDirectory& operator=(const TempDirectory&) = delete;
@@ -42,7 +44,7 @@ class LogBuilder {
     Offset end;
     std::string payload;
     bool padding = false;
-    bool gap = false;            // a gap record
+    bool gap = false;  // a gap record
     bool begins_claim = true;
   };
 
@@ -53,10 +55,10 @@ class LogBuilder {
   Offset append(const std::string& payload);
   std::vector<Offset> append_batch(const std::vector<std::string>& payloads);
   Offset append_bytes(std::uint64_t bytes, char fill);
-  void pad_to(Offset offset);                      // one padding record; not across a multiple of the ring
+  void pad_to(Offset offset);  // one padding record; not across a multiple of the ring
   void fill_to(Offset offset, std::size_t payload_bytes = 100);  // records, then padding
-  // Gap records, split at segment ends, as the persister makes them on an `overwrite` topic. Segments wholly inside get
-  // no file.
+  // Gap records, split at segment ends, as the persister makes them on an `overwrite` topic. Segments wholly inside
+  // get no file.
   void gap_to(Offset offset);
   // Part of a claim that never became whole: a record with more_in_batch and nothing behind it.
   void append_torn(const std::string& payload);
@@ -65,6 +67,9 @@ class LogBuilder {
   void synced_to(Offset offset) { durable_end_ = offset; }
   // Writes everything so far: bytes, and the index into `home`.
   void flush(unsigned home = 0);
+  // From now on segments are made as a persister makes them, out of spares; segments that expired are not written
+  // again.
+  void recycle_from(spillway::SegmentStore& store) { store_ = &store; }
   // The ring dies: the log is sealed at `end` and goes on with the next segment at or after `begin`.
   void next_ring(Offset end, Offset begin, GapCause cause);
   void write_horizon(Offset horizon, bool clean = false);
@@ -75,7 +80,7 @@ class LogBuilder {
   const std::string& directory() const noexcept { return directory_; }
   const spillway::TopicConfig& config() const noexcept { return config_; }
   const spillway::LogIdentity& log() const noexcept { return log_; }
-  std::string path_of(Offset offset) const;        // of the segment that holds it
+  std::string path_of(Offset offset) const;  // of the segment that holds it
   std::uint64_t file_pos(Offset offset) const;
   // The first claim boundary at or after `offset`; end() if there is none.
   Offset boundary_from(Offset offset) const;
@@ -89,6 +94,7 @@ class LogBuilder {
     std::vector<std::byte> bytes;  // all of the segment's
     std::vector<bool> written;     // by range: anything in it was
     bool made = false;
+    bool sealed = false;  // of an older ring: not written any more
   };
   Segment& segment_at(Offset offset);
   std::optional<spillway::IndexEntry> entry_of(const Segment& segment, Offset range_begin) const;
@@ -100,10 +106,11 @@ class LogBuilder {
   Offset begin_;
   Offset end_;
   Offset ring_begin_;
-  Offset claim_end_;              // the last claim boundary
+  Offset claim_end_;  // the last claim boundary
   Offset durable_end_ = 0;
-  Offset previous_end_;           // for the next segment's header
+  Offset previous_end_;  // for the next segment's header
   GapCause previous_cause_ = GapCause::none;
+  spillway::SegmentStore* store_ = nullptr;
   std::map<Offset, Segment> segments_;
   std::vector<Record> records_;
 };
@@ -114,8 +121,8 @@ struct Event {
   What what;
   Offset from;
   Offset to;
-  std::string payload;                     // of a record
-  GapCause cause = GapCause::none;         // of a gap
+  std::string payload;              // of a record
+  GapCause cause = GapCause::none;  // of a gap
   bool operator==(const Event&) const = default;
 };
 std::string to_string(const std::vector<Event>& events);

@@ -1,0 +1,139 @@
+#include "support/checked_queue.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "spillway/persist/segment_format.h"
+
+namespace spillway::test {
+namespace {
+
+std::string path_of(int fd) {
+  std::array<char, 4096> path;
+  const ssize_t bytes = ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path.data(), path.size());
+  return {path.data(), static_cast<std::size_t>(std::max<ssize_t>(bytes, 0))};
+}
+
+}  // namespace
+
+CheckedQueue::What CheckedQueue::what_of(std::uint64_t file_pos) const noexcept {
+  return segment_bytes != 0 && file_pos >= kSegmentHeaderBytes + segment_bytes ? What::index : What::log_bytes;
+}
+
+// The other home of the same index block.
+std::uint64_t CheckedQueue::twin_of(std::uint64_t home) const noexcept {
+  const std::uint64_t half = index_blocks(segment_bytes) * kBlock;
+  const std::uint64_t first = kSegmentHeaderBytes + segment_bytes;
+  return home - first < half ? home + half : home - half;
+}
+
+bool CheckedQueue::submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
+                                std::uint64_t tag) noexcept {
+  Operation o{what_of(file_pos), path_of(fd), file_pos, file_pos + bytes, {from, from + bytes}, next_number_++};
+  check_write(o);
+  return submit(std::move(o), tag, [&] { return real_->submit_write(fd, from, bytes, file_pos, tag); });
+}
+
+bool CheckedQueue::submit_read(int fd, std::byte* to, std::size_t bytes, std::uint64_t file_pos,
+                               std::uint64_t tag) noexcept {
+  return real_->submit_read(fd, to, bytes, file_pos, tag);
+}
+
+bool CheckedQueue::submit_sync(int fd, std::uint64_t tag) noexcept {
+  Operation o{What::sync, path_of(fd), 0, 0, {}, next_number_++};
+  for (const auto& [other_tag, other] : operations_) {
+    if (other.file == o.file && other.what == What::index) violations.push_back("a sync with an index write under way");
+  }
+  return submit(std::move(o), tag, [&] { return real_->submit_sync(fd, tag); });
+}
+
+bool CheckedQueue::submit(Operation operation, std::uint64_t tag, const std::function<bool()>& forward) {
+  if (operations_.size() >= depth()) return false;
+  ++count[operation.what];
+  const int error = fail ? fail(operation.what) : 0;
+  if (error != 0) {
+    failed_.push_back({tag, error});
+  } else if (!forward()) {
+    return false;
+  }
+  operations_.emplace(tag, std::move(operation));
+  return true;
+}
+
+void CheckedQueue::check_write(const Operation& o) {
+  for (const auto& [tag, other] : operations_) {
+    if (other.what != What::sync && other.file == o.file && other.begin < o.end && o.begin < other.end) {
+      violations.push_back("a block with a write under way was submitted again");
+    }
+  }
+  const File& file = files_[o.file];
+  if (o.what == What::index) {
+    const auto durable = file.durable_home.find(std::min(o.begin, twin_of(o.begin)));
+    if (durable != file.durable_home.end() && durable->second == o.begin) {
+      violations.push_back("the index home that the last completed sync covered was overwritten");
+    }
+    return;
+  }
+  // Zeros stand for what was not committed yet; a gap's header may take the place of a claim that was never indexed.
+  for (std::uint64_t at = o.begin; at < o.end; at += kBlock) {
+    const auto synced = file.synced.find(at);
+    if (synced == file.synced.end()) continue;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      if (synced->second[i] != std::byte{0} && synced->second[i] != o.bytes[at - o.begin + i]) {
+        violations.push_back("bytes that were synced were changed, file position " + std::to_string(at + i));
+        break;
+      }
+    }
+  }
+}
+
+void CheckedQueue::note(const Operation& o, int error) {
+  if (error != 0) return;
+  File& file = files_[o.file];
+  if (o.what == What::index) {
+    file.homes_written[o.begin] = o.number;
+    return;
+  }
+  if (o.what == What::log_bytes) {
+    for (std::uint64_t at = o.begin; at < o.end; at += kBlock) {
+      const auto* from = o.bytes.data() + (at - o.begin);
+      file.written[at] = {from, from + kBlock};
+    }
+    return;
+  }
+  for (auto& [at, bytes] : file.written) file.synced[at] = bytes;
+  file.written.clear();
+  // A home is covered if nothing was written to it since the sync was submitted.
+  for (auto home = file.homes_written.begin(); home != file.homes_written.end();) {
+    if (home->second < o.number) {
+      file.durable_home[std::min(home->first, twin_of(home->first))] = home->first;
+      home = file.homes_written.erase(home);
+    } else {
+      ++home;
+    }
+  }
+}
+
+bool CheckedQueue::next(Deadline deadline, Completion& completion) noexcept {
+  if (hold) return false;
+  bool found = false;
+  if (!failed_.empty()) {
+    completion = failed_.front();
+    failed_.pop_front();
+    found = true;
+  } else {
+    found = real_->poll_one(deadline, completion);
+  }
+  if (!found) return false;
+  const auto operation = operations_.find(completion.tag);
+  if (operation != operations_.end()) {
+    note(operation->second, completion.error);
+    operations_.erase(operation);
+  }
+  return true;
+}
+
+}  // namespace spillway::test
