@@ -50,12 +50,29 @@ inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept
   for (std::size_t i = 0; i < bytes; ++i) __atomic_store_n(out + i, in[i], __ATOMIC_RELAXED);
 }
 #else
-inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept {
-  std::memcpy(to, from, bytes);
+// Most records are small, and a call to memcpy costs more than they do: up to 64 bytes are copied as two or four pieces of
+// a fixed size that may overlap.
+inline void copy_small(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
+  const auto both_ends = [&]<std::size_t piece>() {
+    std::byte first[piece], last[piece];
+    std::memcpy(first, from, piece);
+    std::memcpy(last, from + bytes - piece, piece);
+    std::memcpy(to, first, piece);
+    std::memcpy(to + bytes - piece, last, piece);
+  };
+  if (bytes > 32) return both_ends.template operator()<32>();
+  if (bytes >= 16) return both_ends.template operator()<16>();
+  if (bytes >= 8) return both_ends.template operator()<8>();
+  for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
 }
 inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept {
-  std::memcpy(to, from, bytes);
+  if (bytes > 64) {
+    std::memcpy(to, from, bytes);
+  } else {
+    copy_small(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
+  }
 }
+inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept { copy_to_ring(to, from, bytes); }
 #endif
 
 }  // namespace spillway

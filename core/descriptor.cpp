@@ -27,16 +27,13 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
 
 void FileDescriptor::reset() noexcept {
   if (fd_ >= 0 && !mark_.forked()) {
-    fork_registry_remove_descriptor(fd_);
-    ::close(fd_);
+    fork_registry_close(fd_);
   }
   fd_ = -1;
 }
 
 FileDescriptor try_open_file(const std::string& path, int flags, mode_t mode) {
-  int fd;
-  do fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
-  while (fd < 0 && errno == EINTR);
+  const int fd = fork_registry_open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
   return fd < 0 ? FileDescriptor() : FileDescriptor(fd);
 }
 

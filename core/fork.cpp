@@ -1,9 +1,11 @@
 #include "spillway/core/fork.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -18,6 +20,13 @@ struct ForkRegistry {
   std::map<void*, std::size_t> mappings;
   ForkListener* listeners = nullptr;
 
+  void add_descriptor(int fd) {
+    if (descriptors.size() <= static_cast<std::size_t>(fd)) descriptors.resize(static_cast<std::size_t>(fd) + 64);
+    descriptors[static_cast<std::size_t>(fd)] = true;
+  }
+  void remove_descriptor(int fd) noexcept {
+    if (static_cast<std::size_t>(fd) < descriptors.size()) descriptors[static_cast<std::size_t>(fd)] = false;
+  }
   void add(ForkListener* listener) {
     std::lock_guard lock(mutex);
     listener->next_ = listeners;
@@ -62,17 +71,33 @@ ForkRegistry& registry() {
 ForkListener::ForkListener() { registry().add(this); }
 ForkListener::~ForkListener() { registry().remove(this); }
 
+int fork_registry_open(const char* path, int flags, mode_t mode) {
+  ForkRegistry& r = registry();
+  std::lock_guard lock(r.mutex);
+  int fd;
+  do fd = ::open(path, flags, mode);
+  while (fd < 0 && errno == EINTR);
+  if (fd >= 0) r.add_descriptor(fd);
+  return fd;
+}
+
 void fork_registry_add_descriptor(int fd) {
   ForkRegistry& r = registry();
   std::lock_guard lock(r.mutex);
-  if (r.descriptors.size() <= static_cast<std::size_t>(fd)) r.descriptors.resize(static_cast<std::size_t>(fd) + 64);
-  r.descriptors[static_cast<std::size_t>(fd)] = true;
+  r.add_descriptor(fd);
+}
+
+void fork_registry_close(int fd) noexcept {
+  ForkRegistry& r = registry();
+  std::lock_guard lock(r.mutex);
+  r.remove_descriptor(fd);
+  ::close(fd);
 }
 
 void fork_registry_remove_descriptor(int fd) noexcept {
   ForkRegistry& r = registry();
   std::lock_guard lock(r.mutex);
-  if (static_cast<std::size_t>(fd) < r.descriptors.size()) r.descriptors[static_cast<std::size_t>(fd)] = false;
+  r.remove_descriptor(fd);
 }
 
 void fork_registry_add_mapping(void* address, std::size_t bytes) {

@@ -6,6 +6,8 @@
 // parent's: it answers `forked` and touches nothing.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -39,8 +41,9 @@ class ForkListener {
   virtual ~ForkListener();
   ForkListener(const ForkListener&) = delete;
   ForkListener& operator=(const ForkListener&) = delete;
-  // Called in the child, which has one thread: touch own fields only, no locks, no allocation.
-  virtual void forked_in_child() noexcept = 0;
+  // Called in the child, which has one thread: touch own fields only, no locks, no allocation. Not pure, because another
+  // thread may fork while this one is between the base's constructor and the derived one's.
+  virtual void forked_in_child() noexcept {}
 
  private:
   ForkListener* next_ = nullptr;
@@ -48,9 +51,12 @@ class ForkListener {
   friend struct ForkRegistry;
 };
 
-// The registry's other entries; used by FileDescriptor and Mapping only.
+// The registry's other entries; used by FileDescriptor, Mapping and the io_uring queue only. Opening and closing keep forks out: a child born
+// between open() and the entry, or between its removal and close(), would keep the descriptor, and with it a lock.
+int fork_registry_open(const char* path, int flags, mode_t mode);  // -1: errno says why
 void fork_registry_add_descriptor(int fd);
-void fork_registry_remove_descriptor(int fd) noexcept;
+void fork_registry_close(int fd) noexcept;
+void fork_registry_remove_descriptor(int fd) noexcept;  // for one that a library closes
 void fork_registry_add_mapping(void* address, std::size_t bytes);
 void fork_registry_remove_mapping(void* address) noexcept;
 

@@ -68,7 +68,8 @@ class Consumer {
   PollResult poll(H&& handler, G&& gap_handler) {
     return poll_once(handler, gap_handler);
   }
-  // The same, but waits up to `timeout` for the first record (or gap), in the way the options say.
+  // The same, but waits up to `timeout` for the first record (or gap), in the way the options say; also at the end of a log
+  // without a ring, for a writer to come.
   template <RecordHandler H>
   PollResult poll(std::chrono::nanoseconds timeout, H&& handler) {
     return poll_waiting(timeout, handler, NoGapHandler{});
@@ -93,7 +94,7 @@ class Consumer {
 
   // Sleeps until there may be something to poll, or the time is over; for callers with a loop of their own.
   void wait(std::chrono::nanoseconds timeout) noexcept;
-  // True when a poll would find something right away.
+  // True when a poll would find something right away, or when only a poll can tell.
   bool ready() noexcept;
   std::span<PartitionReader> readers() noexcept { return readers_; }
 
@@ -126,10 +127,7 @@ class Consumer {
   // False: the poll ends here.
   template <class D, class G>
   bool poll_reader(PartitionReader& reader, const D& deliver, G& gap_handler, PollResult& result) {
-    if (reader.gap_pending() && gap_told_) {
-      gap_told_ = false;
-      reader.skip_gap();
-    }
+    if (reader.gap_told()) reader.skip_gap();
     for (;;) {
       const ReadStop stop = reader.read(deliver, records_max_, result.records);
       reader.publish();
@@ -151,7 +149,7 @@ class Consumer {
         } else {
           result.state = PollState::gap;
           result.gap = reader.gap();
-          gap_told_ = true;
+          reader.note_gap_told();
           return false;
         }
       }
@@ -174,7 +172,7 @@ class Consumer {
 
   static bool keeps_waiting(const PollResult& result) noexcept {
     return result.records == 0 && (result.state == PollState::idle || result.state == PollState::replay ||
-                                   result.state == PollState::gone);
+                                   result.state == PollState::end || result.state == PollState::gone);
   }
   bool note_stop(const PartitionReader& reader, ReadStop stop, PollResult& result) noexcept;
   void caught_up(const PollResult& result) noexcept {
@@ -192,7 +190,6 @@ class Consumer {
   std::size_t next_ = 0;
   Wait wait_;
   bool pause_due_ = false;  // it has just caught up with a stream: looking again at once would fight over the line
-  bool gap_told_ = false;   // the pending gap was returned by the last poll
   Sleeper sleeper_;
   ForkMark mark_;
 };
@@ -215,22 +212,26 @@ class TypedConsumer {
   template <class H>
   PollResult poll(H&& handler) {
     bool bad = false;
-    return checked(consumer_.poll(adapt(handler, bad)), bad);
+    const PollResult result = consumer_.poll(adapt(handler, bad));
+    return checked(result, bad);
   }
   template <class H, GapHandler G>
   PollResult poll(H&& handler, G&& gap_handler) {
     bool bad = false;
-    return checked(consumer_.poll(adapt(handler, bad), gap_handler), bad);
+    const PollResult result = consumer_.poll(adapt(handler, bad), gap_handler);
+    return checked(result, bad);
   }
   template <class H>
   PollResult poll(std::chrono::nanoseconds timeout, H&& handler) {
     bool bad = false;
-    return checked(consumer_.poll(timeout, adapt(handler, bad)), bad);
+    const PollResult result = consumer_.poll(timeout, adapt(handler, bad));
+    return checked(result, bad);
   }
   template <class H, GapHandler G>
   PollResult poll(std::chrono::nanoseconds timeout, H&& handler, G&& gap_handler) {
     bool bad = false;
-    return checked(consumer_.poll(timeout, adapt(handler, bad), gap_handler), bad);
+    const PollResult result = consumer_.poll(timeout, adapt(handler, bad), gap_handler);
+    return checked(result, bad);
   }
   int ack() noexcept { return consumer_.ack(); }
   Consumer& untyped() noexcept { return consumer_; }

@@ -58,7 +58,6 @@ ExclusiveWriter::ExclusiveWriter(std::shared_ptr<Partition> partition, const Pro
   // relaxed: the session has settled the partition; nobody else stores it while we hold the mode lock.
   offset_ = p.control().claims.reserved_end.load(std::memory_order_relaxed);
   chunk_end_ = offset_;
-  SPILLWAY_ASSERT((offset_ & (kRecordAlign - 1)) == 0);
 }
 
 ExclusiveWriter::~ExclusiveWriter() { close(); }
@@ -75,6 +74,7 @@ void ExclusiveWriter::close() noexcept {
   session_.partition().control().commits.committed_end.store(offset_, std::memory_order_release);  // R2
   waker_.notify();
   chunk_end_ = offset_;
+  session_.give_up();
 }
 
 void ExclusiveWriter::pad_to(Offset end) noexcept {
@@ -127,7 +127,7 @@ ExclusiveWriter::Room ExclusiveWriter::reserve(Offset wanted) noexcept {
       return {config.on_full == OnFull::overwrite ? AppendStatus::no_horizon : AppendStatus::full,
               space_.cause(wanted)};
     }
-    space_.wait(deadline, round);
+    space_.wait(wanted, deadline, round);
   }
 }
 
@@ -162,6 +162,7 @@ Appended ExclusiveWriter::append_slow(std::span<const std::byte> payload, const 
 
 Appended ExclusiveWriter::commit_claim(const RecordPlan& plan, bool keep) noexcept {
   if (forked_) return {AppendStatus::forked, Blocked::none, {}, 0};
+  if (closed_) return {AppendStatus::closed, Blocked::none, {}, 0};  // closing has padded the claim over
   auto& header = *reinterpret_cast<RecordHeader*>(records_ + (offset_ & mask_));
   const Offset begin = offset_;
   if (keep) {

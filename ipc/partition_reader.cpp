@@ -17,6 +17,7 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kLookAgainNs = 10'000'000;
+constexpr std::uint64_t kAskHistoryAgainNs = 1'000'000;
 
 }  // namespace
 
@@ -51,6 +52,7 @@ void PartitionReader::bind(ReaderSource source) {
     return;
   }
   records_ = ring_->records();
+  reserved_end_ = &ring_->control().claims.reserved_end;
   mask_ = ring_->mask();
   mix_ = ring_->mix();
   // The largest record; pages are touched only as records need them.
@@ -61,12 +63,22 @@ void PartitionReader::bind(ReaderSource source) {
   replaying_ = false;
 }
 
-// Goes to a boundary: live when the ring has it, else replaying.
+// Goes to a boundary: live when the ring has it or there is nothing else, else replaying. What is off the records' grid (a
+// damaged watermark or cursor) is no boundary, and would lead out of the ring: it is rounded up.
 void PartitionReader::enter(Offset offset) noexcept {
-  offset_ = offset;
-  gap_pending_ = false;
+  offset_ = align_up(std::min(offset, kOffsetEnd), kRecordAlign);
+  gap_pending_ = gap_told_ = false;
   span_ = {};
-  replaying_ = !ring_ || offset < ring_->begin() || !still_in_ring(*ring_, offset);
+  nothing_ns_ = 0;
+  replaying_ = !ring_ || (history_ && (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)));
+}
+
+// A gap stands next, from offset_ on.
+void PartitionReader::set_gap(Offset to, Offset resume, GapCause cause) noexcept {
+  gap_ = {number_, offset_, to, cause};
+  resume_ = resume;
+  gap_pending_ = true;
+  gap_told_ = false;
 }
 
 Offset PartitionReader::begin_now() {
@@ -92,11 +104,9 @@ bool PartitionReader::start_at(Offset offset) {
   if (offset > end) return false;
   const Offset begin = begin_now();
   if (offset <= begin) {
-    enter(offset < begin ? offset : begin);
-    if (offset < begin) {
-      gap_ = {number_, offset, begin, history_ ? GapCause::expired : GapCause::overwritten};
-      gap_pending_ = true;
-    }
+    enter(offset);
+    offset_ = offset;  // the gap's bounds are exact; nothing is read before it is over
+    if (offset < begin) set_gap(begin, begin, history_ ? GapCause::expired : GapCause::overwritten);
     return true;
   }
   if (offset == end) {
@@ -107,15 +117,21 @@ bool PartitionReader::start_at(Offset offset) {
   const bool in_ring = ring_ && offset >= ring_->begin();
   Offset boundary = in_ring ? boundary_before(*ring_, offset) : begin;
   if (history_ && (!in_ring || boundary > offset)) boundary = history_->boundary_before(offset);
-  enter(std::min(boundary, offset));
-  walk_to_record(boundary, offset);
+  if (boundary > offset) {
+    // The ring has moved on while we looked: what was wanted is gone, and the next boundary is known.
+    enter(boundary);
+    offset_ = offset;
+    set_gap(boundary, boundary, history_ ? GapCause::expired : GapCause::overwritten);
+    return true;
+  }
+  enter(boundary);
+  walk_to_record(offset);
   return true;
 }
 
 // Steps over records until offset_ >= wanted, without delivering any.
-Offset PartitionReader::walk_to_record(Offset, Offset wanted) noexcept {
+void PartitionReader::walk_to_record(Offset wanted) noexcept {
   const Offset limit = std::exchange(limit_, UINT64_MAX);
-  std::size_t ignored = 0;
   while (offset_ < wanted) {
     std::size_t count = 0;
     bool passed = false;
@@ -126,14 +142,13 @@ Offset PartitionReader::walk_to_record(Offset, Offset wanted) noexcept {
       return Flow::stop;
     };
     const ReadStop stop = read(look, 1, count);
-    ignored += count;
     if (passed) {
       enter(before);
       break;
     }
     if (stop == ReadStop::gap) {
       if (gap_.to > wanted) {
-        gap_.from = std::max(gap_.from, wanted);
+        offset_ = gap_.from = std::max(gap_.from, wanted);
         break;
       }
       skip_gap();
@@ -142,7 +157,6 @@ Offset PartitionReader::walk_to_record(Offset, Offset wanted) noexcept {
     if (stop != ReadStop::stopped && stop != ReadStop::full) break;
   }
   limit_ = limit;
-  return offset_;
 }
 
 bool PartitionReader::raise_limit() noexcept {
@@ -152,15 +166,24 @@ bool PartitionReader::raise_limit() noexcept {
   return offset_ < limit_;
 }
 
-// Live, and no commit word at offset_: not yet, or lapped, or the files are gone.
+// Live, and no commit word at offset_ or not durable yet: not yet, or lapped, or the files are gone.
 ReadStop PartitionReader::nothing_there() noexcept {
-  if (!still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
+  if (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
   if (ring_->gone() && look_for_source()) return ReadStop::lapped;
   return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;
 }
 
+// Replaying, and what comes next is not durable: not yet, or the ring that would tell is gone.
+ReadStop PartitionReader::not_durable() noexcept {
+  const bool ring_lives = ring_ && !ring_->gone();
+  if (!ring_lives && look_for_source()) return ReadStop::lapped;
+  nothing_ns_ = monotonic_ns();
+  return ring_lives ? ReadStop::caught_up : ring_ ? ReadStop::gone : ReadStop::end;
+}
+
 // Lapped or done replaying: picks the state that fits offset_. False: a gap is pending.
 bool PartitionReader::change_state() noexcept {
+  if (gap_pending_) return false;  // the ring that follows began behind a gap
   if (replaying_) {
     replaying_ = false;
     span_ = {};
@@ -170,17 +193,18 @@ bool PartitionReader::change_state() noexcept {
   if (history_) {
     replaying_ = true;
     span_ = {};
+    nothing_ns_ = 0;
     return true;
   }
   // Nothing but the ring, and it has moved on: rejoin at its end.
-  gap_ = {number_, offset_, std::max(offset_, find_committed_end(*ring_).end), GapCause::overwritten};
-  gap_pending_ = true;
+  const Offset end = find_committed_end(*ring_).end;
+  set_gap(std::max(offset_, end), end, GapCause::overwritten);
   return false;
 }
 
 void PartitionReader::skip_gap() noexcept {
   if (!gap_pending_) return;
-  enter(gap_.to);
+  enter(resume_);
 }
 
 // ReadStop::full: span_ has records. lapped: go live.
@@ -195,6 +219,7 @@ ReadStop PartitionReader::next_span() noexcept {
     }
     if (!history_) return look_for_source() ? ReadStop::lapped : ReadStop::end;
     const HistoryRead got = history_->read(offset_);
+    nothing_ns_ = got.status == HistoryStatus::data || got.status == HistoryStatus::gap ? 0 : monotonic_ns();
     switch (got.status) {
       case HistoryStatus::data:
         if (got.bytes.empty()) return ReadStop::waiting;
@@ -202,12 +227,12 @@ ReadStop PartitionReader::next_span() noexcept {
         span_ = got.bytes;
         return ReadStop::full;
       case HistoryStatus::gap:
+        SPILLWAY_ASSERT(got.end > offset_);
         if (got.cause == GapCause::none) {
           offset_ = got.end;
           continue;
         }
-        gap_ = {number_, offset_, got.end, got.cause};
-        gap_pending_ = true;
+        set_gap(got.end, got.end, got.cause);
         return ReadStop::gap;
       case HistoryStatus::nothing:
         if (ring_ && offset_ >= ring_->begin() && still_in_ring(*ring_, offset_)) return ReadStop::lapped;
@@ -234,11 +259,9 @@ bool PartitionReader::look_for_source() noexcept {
     const Offset begin = source.ring->begin();
     bind(std::move(source));
     replaying_ = false;
-    // A new incarnation of an ephemeral log: what came between is lost with the old ring.
-    if (ephemeral && offset_ < begin) {
-      gap_ = {number_, offset_, begin, GapCause::crash};
-      gap_pending_ = true;
-    }
+    // A new incarnation of an ephemeral log: what came between is lost with the old ring. Its offsets may begin anew.
+    if (ephemeral && offset_ != begin) set_gap(std::max(offset_, begin), begin, GapCause::crash);
+    if (wants_slot_) register_slot(slot_name_, gating_);
     return true;
   } catch (const std::exception&) {
     return false;  // being made right now, or not ours to open: asked again
@@ -246,27 +269,37 @@ bool PartitionReader::look_for_source() noexcept {
 }
 
 bool PartitionReader::ready() noexcept {
-  if (gap_pending_ || !span_.empty()) return true;
-  if (!ring_ || replaying_) return false;
+  if (gap_pending_) return true;
+  if (replaying_) return nothing_ns_ == 0 || monotonic_ns() - nothing_ns_ >= kAskHistoryAgainNs;
+  if (!still_in_ring(*ring_, offset_)) return true;
+  if (ring_->gone() && monotonic_ns() - looked_ns_ >= kLookAgainNs) return true;
   if (read_up_to_ == ReadUpTo::durable) {
     return ring_->control().persister.durable_end.load(std::memory_order_acquire) > offset_;  // A3
   }
-  return ring_->header_at(offset_)->commit.load(std::memory_order_acquire) == mix_.word(offset_) ||  // A1
-         !still_in_ring(*ring_, offset_);
+  return committed_here();
+}
+
+bool PartitionReader::committed_here() const noexcept {
+  return !replaying_ && !gap_pending_ &&
+         ring_->header_at(offset_)->commit.load(std::memory_order_acquire) == mix_.word(offset_);  // A1
 }
 
 bool PartitionReader::held_by_dead() const noexcept {
-  if (!ring_ || replaying_) return false;
+  if (!ring_ || replaying_ || committed_here()) return false;
   const Control& control = ring_->control();
   // relaxed: a report.
   if (control.notices.mode.load(std::memory_order_relaxed) != ProducerMode::shared) return false;
   if (control.claims.reserved_end.load(std::memory_order_acquire) <= offset_) return false;
   try {
     const LockProbe locks(ring_->paths().slots_lock());
+    bool dead = false;
     for (std::size_t i = 0; i < kProducerSlots; ++i) {
       const std::uint64_t note = control.slots[i].start_state.load(std::memory_order_acquire);
-      if ((note & kNoteStateMask) != 0 && (note & ~kNoteStateMask) == offset_ && !locks.held(i)) return true;
+      if ((note & kNoteStateMask) == 0 || (note & ~kNoteStateMask) != offset_) continue;
+      if (locks.held(i)) return false;  // of several that tried to claim it, a live one may have won
+      dead = true;
     }
+    return dead;
   } catch (const Error&) {
     // An observer can't ask.
   }
@@ -274,6 +307,9 @@ bool PartitionReader::held_by_dead() const noexcept {
 }
 
 bool PartitionReader::register_slot(std::string_view name, bool gating) {
+  wants_slot_ = true;
+  gating_ = gating;
+  if (name.data() != slot_name_.data()) slot_name_ = name;
   if (!ring_ || !ring_->can_announce()) return false;
   auto made = std::make_unique<Slot>();
   made->partition = ring_;
@@ -310,7 +346,7 @@ bool PartitionReader::register_slot(std::string_view name, bool gating) {
   if (gating) {
     // Published first, then checked: a producer that missed the gate may have lapped us, which the next read reports.
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!still_in_ring(*ring_, offset_)) change_state();
+    if (!gap_pending_ && !replaying_ && !still_in_ring(*ring_, offset_)) change_state();
   }
   return true;
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "spillway/ipc/history.h"
 #include "spillway/ipc/partition.h"
@@ -52,14 +53,20 @@ class PartitionReader {
   // The oldest offset that can be read now.
   Offset begin_now();
 
-  const Gap& gap() const noexcept { return gap_; }  // after ReadStop::gap
+  const Gap& gap() const noexcept { return gap_; }  // after ReadStop::gap; `from` is offset()
   int error() const noexcept { return error_; }     // after ReadStop::failed
   // After a gap was reported: goes on behind it.
   void skip_gap() noexcept;
   bool gap_pending() const noexcept { return gap_pending_; }
+  // For a consumer without a gap handler: the pending gap was returned, and the next poll goes on behind it.
+  void note_gap_told() noexcept { gap_told_ = gap_pending_; }
+  bool gap_told() const noexcept { return gap_told_; }
 
-  // Anything to read, or to find out, right now? Used before sleeping; loads shared memory only.
+  // Anything to read, or to find out, right now? Used before sleeping; loads shared memory only. While replaying only a
+  // read can tell: yes, unless one has just said that there is nothing.
   bool ready() noexcept;
+  // Something is committed at offset() (live readers; one that reads up to durable may have to wait for it still).
+  bool committed_here() const noexcept;
   bool reads_durable() const noexcept { return read_up_to_ == ReadUpTo::durable; }
   // True when what it waits for is the claim of a dead shared producer.
   bool held_by_dead() const noexcept;
@@ -86,7 +93,7 @@ class PartitionReader {
   template <class Deliver>
   ReadStop read_live(Deliver& deliver, std::size_t most, std::size_t& count) {
     while (count < most) {
-      if (offset_ >= limit_ && !raise_limit()) return ReadStop::caught_up;
+      if (offset_ >= limit_ && !raise_limit()) return nothing_there();
       const Offset at = offset_;
       RecordHeader& header = *reinterpret_cast<RecordHeader*>(records_ + (at & mask_));
       if (header.commit.load(std::memory_order_acquire) != mix_.word(at)) return nothing_there();  // A1 <- R1, R4, R7
@@ -97,7 +104,8 @@ class PartitionReader {
         copy_from_ring(scratch_, reinterpret_cast<const std::byte*>(&header) + kRecordHeaderBytes,
                        meta.length <= scratch_bytes_ ? meta.length : scratch_bytes_);
       }
-      if (!still_in_ring(*ring_, at)) return ReadStop::lapped;  // A2 <- R3, C1
+      std::atomic_thread_fence(std::memory_order_acquire);  // A2 <- R3, C1, as in still_in_ring()
+      if (reserved_end_->load(std::memory_order_relaxed) - at > mask_ + 1) return ReadStop::lapped;
       if (shape.status != ShapeStatus::ok || meta.length > scratch_bytes_) [[unlikely]] {
         if (shape.status == ShapeStatus::unsupported) return ReadStop::unsupported;
         if (meta.kind == RecordKind::data || shape.status != ShapeStatus::ok) return ReadStop::corrupt;
@@ -124,12 +132,13 @@ class PartitionReader {
         if (stop != ReadStop::full) return stop;
       }
       // Checked by the history: whole records, their words right.
+      if (span_.size() < kRecordHeaderBytes) return ReadStop::corrupt;
       const auto& header = *reinterpret_cast<const RecordHeader*>(span_.data());
       const RecordMeta meta = RecordMeta::unpack(header.meta.load(std::memory_order_relaxed));  // private memory
       const RecordShape shape = shape_of(meta, span_.size());
       if (shape.status != ShapeStatus::ok) return ReadStop::corrupt;
       if (meta.kind == RecordKind::data) {
-        if (offset_ >= limit_ && !raise_limit()) return ReadStop::caught_up;
+        if (offset_ >= limit_ && !raise_limit()) return not_durable();
         Record record;
         if (!Record::parse(span_.data() + kRecordHeaderBytes, meta, offset_, number_, record)) return ReadStop::corrupt;
         const Flow flow = deliver(static_cast<const Record&>(record));
@@ -150,16 +159,19 @@ class PartitionReader {
   void bind(ReaderSource source);
   bool raise_limit() noexcept;
   ReadStop nothing_there() noexcept;
+  ReadStop not_durable() noexcept;
+  void set_gap(Offset to, Offset resume, GapCause cause) noexcept;
   ReadStop next_span() noexcept;
   bool change_state() noexcept;
   bool look_for_source() noexcept;
   void enter(Offset offset) noexcept;
-  Offset walk_to_record(Offset boundary, Offset wanted) noexcept;
+  void walk_to_record(Offset wanted) noexcept;
 
   struct Slot;
 
   // The owning thread's alone; the first line is what the live loop reads.
   std::byte* records_ = nullptr;
+  const std::atomic<std::uint64_t>* reserved_end_ = nullptr;
   std::uint64_t mask_ = 0;
   CommitMix mix_;
   Offset offset_ = 0;
@@ -170,14 +182,20 @@ class PartitionReader {
   std::uint32_t number_ = 0;
   bool replaying_ = false;
   bool gap_pending_ = false;
+  bool gap_told_ = false;
   ReadUpTo read_up_to_;
   int error_ = 0;
   Gap gap_;
+  Offset resume_ = 0;  // where reading goes on behind gap_; its end, but for a log that began anew before it
   std::span<const std::byte> span_;  // of history_, from offset_ on
   std::unique_ptr<History> history_;
   std::unique_ptr<std::byte[]> scratch_memory_;
   FindSource find_;
   std::uint64_t looked_ns_ = 0;
+  std::uint64_t nothing_ns_ = 0;  // when history last had nothing; 0: it has, or was not asked
+  std::string slot_name_;         // to register with the ring that follows this one
+  bool gating_ = false;
+  bool wants_slot_ = false;
   std::unique_ptr<Slot> slot_;
 };
 

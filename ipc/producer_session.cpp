@@ -103,24 +103,43 @@ void ProducerSession::become_exclusive() {
                                 "), beside which there can be no exclusive one; stop them, or use another partition");
   }
   settle(*partition_);
-  // relaxed: ordered by the mode lock, for whoever settles after us; for display otherwise.
-  partition_->control().notices.mode.store(ProducerMode::exclusive, std::memory_order_relaxed);
+  store_mode(ProducerMode::exclusive);
+}
+
+// Under the repair lock: a repairer (the persister) that looked at the mode before, and at the notes of the last
+// generation, must be done before an exclusive producer's chunk can be taken for a dead one's claim.
+void ProducerSession::store_mode(ProducerMode mode) {
+  const std::string path = partition_->paths().repair_lock();
+  for (const Deadline deadline = Deadline::after_ns(kSettleDeadlineNs);;) {
+    const FileLock lock = FileLock::try_lock(path, LockMode::exclusive);
+    if (lock) {
+      // relaxed: ordered by the mode lock, for whoever settles after us, and by the repair lock, for repairers.
+      partition_->control().notices.mode.store(mode, std::memory_order_relaxed);
+      return;
+    }
+    if (deadline.passed()) {
+      throw Error(Code::busy, "another process holds " + path + " and does not go on; continue or stop it");
+    }
+    pause_about(100'000);
+  }
+}
+
+void ProducerSession::give_up() noexcept {
+  slot_.release();
+  mode_.unlock();
+  alone_.unlock();
 }
 
 void ProducerSession::become_shared() {
   const std::string path = partition_->paths().mode_lock();
-  auto& mode_word = partition_->control().notices.mode;
+  const auto& mode_word = partition_->control().notices.mode;
   const LockProbe probe(path);
   for (const Deadline deadline = Deadline::after_ns(kSettleDeadlineNs);;) {
-    if (probe.held(kAloneByte)) {
-      throw Error(Code::busy, where(*partition_) + " has an exclusive producer (" + name_producers(*partition_) +
-                                  "), beside which there can be no shared one; stop it, or use another partition");
-    }
     // Alone: whatever the last generation left is ours to settle.
     mode_ = FileLock::try_lock(path, LockMode::exclusive, kModeByte);
     if (mode_) {
       settle(*partition_);
-      mode_word.store(ProducerMode::shared, std::memory_order_relaxed);  // relaxed: as above
+      store_mode(ProducerMode::shared);
       if (mode_.try_convert(LockMode::shared)) return;
       throw Error(Code::io, "can't turn the lock " + path + " into a shared one");
     }
@@ -129,6 +148,11 @@ void ProducerSession::become_shared() {
     mode_ = FileLock::try_lock(path, LockMode::shared, kModeByte);
     if (mode_ && mode_word.load(std::memory_order_relaxed) == ProducerMode::shared) return;
     mode_.unlock();
+    // Looked at last: one who only tried to become the exclusive producer holds it for a moment, beside shared ones.
+    if (probe.held(kAloneByte) && probe.held(kModeByte, LockMode::shared)) {
+      throw Error(Code::busy, where(*partition_) + " has an exclusive producer (" + name_producers(*partition_) +
+                                  "), beside which there can be no shared one; stop it, or use another partition");
+    }
     if (deadline.passed()) {
       throw Error(Code::busy, where(*partition_) + " is being taken over by another process (" +
                                   name_producers(*partition_) + ") that does not go on; continue or stop it");

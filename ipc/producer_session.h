@@ -43,10 +43,13 @@ class ProducerSession {
   std::size_t slot_index() const noexcept { return slot_.index(); }
   // Commits must be followed by a fence before sleepers are looked for: this process could not register.
   bool fence_per_commit() const noexcept { return fence_; }
+  // Lets go of slot and mode locks, as the destructor does: others may take the partition from here on.
+  void give_up() noexcept;
 
  private:
   void become_exclusive();
   void become_shared();
+  void store_mode(ProducerMode mode);
 
   std::shared_ptr<Partition> partition_;
   FileLock alone_;  // byte 1 of the mode lock; exclusive producers only

@@ -38,7 +38,8 @@ struct RecordPlan {
     if (options.tag) bitmap |= extension::kTag;
     const std::size_t key = options.key ? options.key->size() : 0;
     const std::uint64_t length = std::uint64_t{payload} + key + extension::bytes_of(bitmap);
-    if (key > kKeyBytesMax || length > UINT32_MAX) return plan;
+    // The payload by itself first: the sum of a claim of 2^64 - 1 bytes and a key is a small number.
+    if (payload > UINT32_MAX || key > kKeyBytesMax || length > UINT32_MAX) return plan;
     plan.extension_bitmap = bitmap;
     plan.payload_bytes = static_cast<std::uint32_t>(payload);
     plan.meta.length = static_cast<std::uint32_t>(length);

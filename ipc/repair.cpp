@@ -6,8 +6,6 @@
 //   R8 committed_end -> W3, C2: everything before it is committed
 #include "spillway/ipc/repair.h"
 
-#include <fcntl.h>
-
 #include "spillway/core/error.h"
 #include "spillway/ipc/record_writer.h"
 #include "spillway/ipc/ring_walk.h"
@@ -15,6 +13,8 @@
 
 namespace spillway {
 namespace {
+
+constexpr unsigned kUnclearMax = 100;
 
 std::uint64_t room_to_ring_end(const Partition& p, Offset at) noexcept { return p.capacity() - (at & p.mask()); }
 
@@ -49,11 +49,32 @@ FileLock try_repair_lock(const Partition& p) noexcept {
   }
 }
 
+// Whether the watermarks are what they must be, whatever died when: in order, on the records' grid, and not further apart
+// than a ring. Nobody may be producing.
+bool watermarks_sane(const Partition& p) noexcept {
+  // acquire: the smaller one first (INV-2).
+  const Offset committed = p.control().commits.committed_end.load(std::memory_order_acquire);
+  const Offset reserved = p.control().claims.reserved_end.load(std::memory_order_acquire);
+  return p.begin() <= committed && committed <= reserved && reserved - committed <= p.capacity() &&
+         reserved <= kOffsetEnd && is_aligned(committed, kRecordAlign) && is_aligned(reserved, kRecordAlign);
+}
+
+// Padding over a dead writer's claim. The fence stands for the dead one's (R3, C1): whoever copies a byte of the padding
+// finds reserved_end past it.
+void close_with_padding(Partition& p, Offset from, Offset to) noexcept {
+  std::atomic_thread_fence(std::memory_order_release);
+  write_padding(*p.header_at(from), to - from, p.mix().word(from));  // R7
+}
+
 // The hole at h, with the repair lock held.
 RepairResult close_hole(Partition& p, Offset h) noexcept {
+  // relaxed: the repair lock orders it; whoever changes the mode holds that (store_mode in producer_session.cpp). In
+  // another mode than shared the notes are those of a generation that is settled.
+  if (p.control().notices.mode.load(std::memory_order_relaxed) != ProducerMode::shared) return RepairResult::nothing;
   // P1: T comes first, so that every claim before it has its note in what is read next.
   const Offset reserved = p.control().claims.reserved_end.load(std::memory_order_acquire);
   if (h >= reserved) return RepairResult::nothing;
+  if (h < p.begin() || reserved > kOffsetEnd || !is_aligned(reserved, kRecordAlign)) return RepairResult::corrupt;
   std::array<NoteSeen, kProducerSlots> notes;
   try {
     const LockProbe locks(p.paths().slots_lock());
@@ -61,7 +82,11 @@ RepairResult close_hole(Partition& p, Offset h) noexcept {
   } catch (const Error&) {
     return RepairResult::busy;  // out of descriptors, for one; nobody is taken for dead
   }
-  if (committed_at(p, h)) return RepairResult::look_again;
+  if (committed_at(p, h)) {
+    const WalkStatus there = walk_committed(p, h, kOffsetEnd).status;
+    const bool bad = there == WalkStatus::corrupt || there == WalkStatus::unsupported;
+    return bad ? RepairResult::corrupt : RepairResult::look_again;
+  }
   // Still stuck at h: nobody has passed it, so the ring cannot have lapped it.
   if (p.control().commits.committed_end.load(std::memory_order_acquire) != h) return RepairResult::look_again;  // R8
   const RepairDecision decision =
@@ -73,7 +98,7 @@ RepairResult close_hole(Partition& p, Offset h) noexcept {
     case RepairChoice::corrupt: return RepairResult::corrupt;
     case RepairChoice::close: break;
   }
-  write_padding(*p.header_at(h), decision.end - h, p.mix().word(h));  // R7
+  close_with_padding(p, h, decision.end);
   advance_committed(p);
   return RepairResult::repaired;
 }
@@ -97,6 +122,7 @@ Offset advance_committed(Partition& p) noexcept {
 
 RepairResult repair_claim_at_committed_end(Partition& p) noexcept {
   const Offset before = p.control().commits.committed_end.load(std::memory_order_acquire);  // R8
+  if (!is_aligned(before, kRecordAlign)) return RepairResult::corrupt;
   const Offset h = advance_committed(p);
   if (h >= p.control().claims.reserved_end.load(std::memory_order_acquire)) {
     return h == before ? RepairResult::nothing : RepairResult::repaired;
@@ -108,9 +134,14 @@ RepairResult repair_claim_at_committed_end(Partition& p) noexcept {
 
 namespace {
 
+[[noreturn]] void refuse_control(const Partition& p, const std::string& what) {
+  throw Error(Code::corrupt, p.paths().control + " holds " + what + " that can't be right; stop everything that uses the "
+                                 "topic and run `spillway clean --yes`");
+}
+
 void settle_exclusive(Partition& p) {
   const Walk walk = find_committed_end(p);
-  if (walk.status == WalkStatus::corrupt || walk.status == WalkStatus::unsupported) {
+  if (walk.status != WalkStatus::boundary) {
     throw Error(Code::corrupt, p.paths().ring + " holds a record at offset " + std::to_string(walk.end) +
                                    " that can't be right; stop everything that uses the topic and run `spillway clean "
                                    "--yes`, which keeps what comes before");
@@ -121,7 +152,7 @@ void settle_exclusive(Partition& p) {
   // which lie behind this header and are never looked at.
   while (at < reserved) {
     const std::uint64_t bytes = std::min(reserved - at, room_to_ring_end(p, at));
-    write_padding(*p.header_at(at), bytes, p.mix().word(at));  // R7
+    close_with_padding(p, at, at + bytes);
     at += bytes;
   }
   p.control().commits.committed_end.store(at, std::memory_order_release);  // R8
@@ -130,6 +161,7 @@ void settle_exclusive(Partition& p) {
 
 void settle_shared(Partition& p) {
   const Deadline deadline = Deadline::after_ns(10'000'000'000U);
+  unsigned unclear = 0;
   for (;;) {
     const RepairResult result = repair_claim_at_committed_end(p);
     if (result == RepairResult::nothing) return;
@@ -138,15 +170,16 @@ void settle_shared(Partition& p) {
             p.control().claims.reserved_end.load(std::memory_order_acquire)) {
       return;
     }
-    if (result == RepairResult::corrupt) {
-      throw Error(Code::corrupt, p.paths().control + " holds claims that can't be right; stop everything that uses the "
-                                                     "topic and run `spillway clean --yes`");
-    }
+    // Nobody produces now: a scene that does not clear up is no scene of ours.
+    unclear = result == RepairResult::look_again ? unclear + 1 : 0;
+    if (result == RepairResult::corrupt || unclear > kUnclearMax) refuse_control(p, "claims");
     if (result != RepairResult::repaired) {
       // The owners are dead: this is another repairer at work, or one that is paused.
       if (deadline.passed()) {
-        throw Error(Code::busy, "the claims that dead producers left in " + p.paths().ring +
-                                    " can't be settled: another process holds " + p.paths().repair_lock());
+        throw Error(Code::busy, "the claims that dead producers left in " + p.paths().ring + " can't be settled: " +
+                                    (result == RepairResult::busy
+                                         ? "another process holds " + p.paths().repair_lock()
+                                         : "the owner of one still holds its lock in " + p.paths().slots_lock()));
       }
       pause_about(100'000);
     }
@@ -156,14 +189,19 @@ void settle_shared(Partition& p) {
 }  // namespace
 
 void settle(Partition& p) {
+  if (!watermarks_sane(p)) refuse_control(p, "watermarks");
   // relaxed: the exclusive mode lock orders it after the last writer's store.
   switch (p.control().notices.mode.load(std::memory_order_relaxed)) {
-    case ProducerMode::none: return;
+    case ProducerMode::none:
+      if (p.control().commits.committed_end.load(std::memory_order_acquire) !=
+          p.control().claims.reserved_end.load(std::memory_order_acquire)) {
+        refuse_control(p, "claims of no producer");
+      }
+      return;
     case ProducerMode::exclusive: return settle_exclusive(p);
     case ProducerMode::shared: return settle_shared(p);
   }
-  throw Error(Code::corrupt, p.paths().control + " names a producer mode that does not exist; stop everything that uses "
-                                                 "the topic and run `spillway clean --yes`");
+  refuse_control(p, "a producer mode");
 }
 
 bool note_settled(const Partition& p, std::size_t i) noexcept {

@@ -3,12 +3,20 @@
 //   W1 commit          <- R1, R4, R7
 //   W2 reserved_end    <- the release fence after each store of reserved_end: whoever copied a byte of the new lap sees
 //                         reserved_end past it (still_in_ring)
-//   W3 committed_end   <- R2, R5, R8: everything before it is committed
+//   W3 committed_end   <- R2, R8: everything before it is committed
 #include "spillway/ipc/ring_walk.h"
 
 #include <algorithm>
 
 namespace spillway {
+namespace {
+
+// False: control is damaged, and reading at this offset would leave the ring.
+bool can_be_boundary(const Partition& p, Offset offset) noexcept {
+  return p.begin() <= offset && offset <= kOffsetEnd && is_aligned(offset, kRecordAlign);
+}
+
+}  // namespace
 
 Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
   const std::uint64_t capacity = p.capacity();
@@ -44,6 +52,7 @@ Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
 Walk find_committed_end(const Partition& p) noexcept {
   for (;;) {
     const Offset floor = p.control().commits.committed_end.load(std::memory_order_acquire);  // W3
+    if (!can_be_boundary(p, floor)) return {WalkStatus::corrupt, p.begin(), 0};  // nothing is read there
     const Walk walk = walk_committed(p, floor, kOffsetEnd);
     if (walk.status != WalkStatus::lapped) return walk;
     // Lapped: the floor has moved on since, by the invariants; if it has not, control is damaged and the floor is all
@@ -62,7 +71,7 @@ void each_boundary(const Partition& p, std::uint64_t margin, Take&& take) noexce
     // acquire: pairs with the producer's release store of the boundary, so that a load of reserved_end that follows is
     // not older than the claim that made it.
     const Offset b = entry.load(std::memory_order_acquire);
-    if (b < p.begin() || b > committed || (b & (kRecordAlign - 1)) != 0) continue;
+    if (!can_be_boundary(p, b) || b > committed) continue;
     if (p.control().claims.reserved_end.load(std::memory_order_acquire) + margin > b + p.capacity()) continue;
     take(b);
   }
@@ -72,6 +81,7 @@ void each_boundary(const Partition& p, std::uint64_t margin, Take&& take) noexce
 
 Offset oldest_boundary(const Partition& p, std::uint64_t margin) noexcept {
   Offset oldest = p.control().commits.committed_end.load(std::memory_order_acquire);  // W3
+  if (!can_be_boundary(p, oldest)) return p.begin();
   each_boundary(p, margin, [&](Offset b) { oldest = std::min(oldest, b); });
   return oldest;
 }

@@ -27,9 +27,9 @@ SharedClaim& SharedClaim::operator=(SharedClaim&& other) noexcept {
 
 Appended SharedClaim::commit() noexcept {
   SharedProducer* producer = std::exchange(producer_, nullptr);
-  if (producer == nullptr || producer->mark_.forked()) {
-    return {producer == nullptr ? AppendStatus::closed : AppendStatus::forked, Blocked::none, {}, 0};
-  }
+  if (producer != nullptr && producer->mark_.forked()) return {AppendStatus::forked, Blocked::none, {}, 0};
+  // Closed with the claim open: its note was left to whoever repairs, and so is its room.
+  if (producer == nullptr || !producer->session_) return {AppendStatus::closed, Blocked::none, {}, 0};
   const Offset begin = appended_.position.offset;
   auto& header = *producer->partition_->header_at(begin);
   store_meta(header, plan_.meta);
@@ -39,7 +39,7 @@ Appended SharedClaim::commit() noexcept {
 
 void SharedClaim::abort() noexcept {
   SharedProducer* producer = std::exchange(producer_, nullptr);
-  if (producer == nullptr || producer->mark_.forked()) return;
+  if (producer == nullptr || producer->mark_.forked() || !producer->session_) return;
   const Offset begin = appended_.position.offset;
   write_padding(*producer->partition_->header_at(begin), plan_.bytes, producer->partition_->mix().word(begin));  // R4
   producer->finish(begin, plan_.bytes);
@@ -88,6 +88,8 @@ Appended SharedProducer::admit(Offset end, unsigned& round, Deadline& deadline) 
   const Offset space = space_->limit();
   if (end > committed + p.capacity()) committed = advance_committed(p);
   limit_ = std::min(space, committed + p.capacity());
+  // Asked again after as much as an exclusive producer's chunk: gates come and go, and so does the ring.
+  limit_ = std::min(limit_, end + std::max<std::uint64_t>(p.capacity() / 64, kBlock));
   if (end <= limit_) {
     space_->mention(end);
     return {};
@@ -109,7 +111,7 @@ Appended SharedProducer::admit(Offset end, unsigned& round, Deadline& deadline) 
     return {AppendStatus::dropped, why(), {}, 0};
   }
   if (deadline.passed()) return {AppendStatus::full, why(), {}, 0};
-  space_->wait(deadline, round);
+  space_->wait(end, deadline, round);
   ++round;
   return {AppendStatus::full, Blocked::none, {}, 0};  // round > 0: look again
 }

@@ -21,7 +21,7 @@ bool Sleeper::announce(std::span<PartitionReader> readers) noexcept {
   bool all = true;
   for (const PartitionReader& reader : readers) {
     const auto& ring = reader.ring();
-    if (!ring || !ring->config().wakeups || !ring->can_announce() || reader.replaying() ||
+    if (!ring || !ring->config().wakeups || !ring->can_announce() || reader.replaying() || ring->gone() ||
         watches_.size() == kFutexWatchMax) {
       all = false;
       continue;
@@ -46,13 +46,16 @@ void Sleeper::sleep(std::span<PartitionReader> readers, Deadline deadline) noexc
     ns = kLongNs;
     for (const PartitionReader& reader : readers) {
       const Control& control = reader.ring()->control();
+      // What is committed and not yet durable shows without anybody stepping the word.
+      if (reader.reads_durable() && reader.committed_here()) ns = kShortNs;
       // relaxed: hints that shorten the sleep.
       if (control.notices.mode.load(std::memory_order_relaxed) == ProducerMode::shared &&
           control.claims.reserved_end.load(std::memory_order_relaxed) > reader.offset()) {
-        ns = kHeldNs;
+        ns = std::min(ns, kHeldNs);
       }
     }
   }
+  // After the barrier: whoever commits from here on sees the announcement.
   if (any_ready()) {
     quiet_ = false;
     return;

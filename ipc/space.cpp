@@ -27,7 +27,7 @@ Offset Space::limit() noexcept {
   if (config.on_full != OnFull::overwrite) {
     limit = std::min(limit, area.reclaimable_end.load(std::memory_order_acquire) + partition_->capacity());  // S1
   }
-  return limit;
+  return align_down(limit, kRecordAlign);
 }
 
 Offset Space::gates_limit() noexcept {
@@ -38,7 +38,7 @@ Offset Space::gates_limit() noexcept {
   Offset limit = kOffsetEnd;
   for (std::size_t i = 0; i < used; ++i) {
     const Offset gate = consumers.slots[i].gate.load(std::memory_order_acquire);  // S3
-    if (gate == kNoGate) continue;
+    if (gate >= kOffsetEnd) continue;  // kNoGate, or a lie
     // Clamped to the ring: a gate that was passed already can't be honoured any more.
     const Offset allowed = std::max(gate, reserved - std::min(reserved, partition_->capacity())) + partition_->capacity();
     if (allowed >= limit) continue;
@@ -46,7 +46,7 @@ Offset Space::gates_limit() noexcept {
     if (allowed < reserved + partition_->claim_bytes_max() && !consumers_.held(i)) continue;
     limit = allowed;
   }
-  return limit;
+  return align_down(limit, kRecordAlign);  // a gate off the grid would put every later claim off it
 }
 
 Blocked Space::cause(Offset wanted) noexcept {
@@ -73,12 +73,15 @@ Blocked Space::cause(Offset wanted) noexcept {
   return Blocked::disk_behind;
 }
 
-void Space::wait(Deadline deadline, unsigned round) noexcept {
+void Space::wait(Offset wanted, Deadline deadline, unsigned round) noexcept {
   if (round < 16) return pause_about(500);
   if (!partition_->config().ephemeral) want_persister(*partition_);
-  const Offset before = limit();
+  const auto& committed_end = partition_->control().commits.committed_end;
   const std::uint64_t ns = std::min<std::uint64_t>(deadline.left_ns(), round < 64 ? 1'000'000 : 5'000'000);
-  wait_progress(*partition_, ns, [&] { return limit() != before; });
+  // The second bound is the shared mode's own; an exclusive producer always is within it.
+  wait_progress(*partition_, ns, [&] {
+    return limit() >= wanted && committed_end.load(std::memory_order_acquire) + partition_->capacity() >= wanted;  // C2
+  });
 }
 
 void Space::mention(Offset reserved_end) noexcept {

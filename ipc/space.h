@@ -15,14 +15,14 @@ class Space {
  public:
   explicit Space(std::shared_ptr<Partition> partition);
 
-  // The offset no claim may go past, by the topic's policy: what is not reclaimed, the horizon, gates. Does not include
-  // the shared mode's own bound. Loads of other processes' lines: called per chunk, not per record.
+  // The offset no claim may go past, by the topic's policy: what is not reclaimed, the horizon, gates; on the records'
+  // grid. Does not include the shared mode's own bound. Loads of other processes' lines: called per chunk, not per record.
   Offset limit() noexcept;
   // Why `wanted` is past the limit.
   Blocked cause(Offset wanted) noexcept;
-  // Sleeps until something that could move the limit happened, or some milliseconds passed; asks for the persister's
-  // work meanwhile. `round` counts the caller's tries: the first ones only spin.
-  void wait(Deadline deadline, unsigned round) noexcept;
+  // Sleeps until a claim may end at `wanted`, or some milliseconds passed; asks for the persister's work meanwhile.
+  // `round` counts the caller's tries: the first ones only spin.
+  void wait(Offset wanted, Deadline deadline, unsigned round) noexcept;
   // Tells a lazy persister that there is a good deal to write. Called per chunk; a system call at most once per quarter of
   // the ring, and none on an ephemeral topic.
   void mention(Offset reserved_end) noexcept;

@@ -64,6 +64,11 @@ void check_config(const TopicConfig& c) {
     refuse("a type's alignment must be 1, 2, 4, 8 or 16, not " + std::to_string(c.type.alignment));
   }
   if (c.type.schema.size() > 1024) refuse("a schema name has at most 1024 bytes");
+  try {
+    static_cast<void>(json(c.type.schema).dump());
+  } catch (const json::exception&) {
+    refuse("a schema name must be UTF-8 text");
+  }
 }
 
 }  // namespace

@@ -285,7 +285,7 @@ void PartitionPersister::publish() noexcept {
 
 void PartitionPersister::tend_segments(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::working) return;
-  row_.close_finished(written_end_);
+  row_.close_finished(topic_syncs() ? durable_end_ : written_end_);
   row_.prepare(written_end_, now_ns);  // a disk that is full for a spare is trouble only when the segment is needed
   if (!row_.writers().empty() && row_.writers().back()->base() > newest_base_) {
     newest_base_ = row_.writers().back()->base();

@@ -22,9 +22,9 @@ namespace spillway {
 struct PersisterOptions {
   IoKind io = IoKind::automatic;
   // Called without locks, from the persister's thread or one that waits for the disk: once per change of state.
-  std::function<void(const PersisterEvent&)> on_event;
+  std::function<void(const PersisterEvent&)> on_event = {};
   // In the place of make_io_queue, for tests that make I/O fail.
-  std::function<std::unique_ptr<IoQueue>()> make_queue;
+  std::function<std::unique_ptr<IoQueue>()> make_queue = {};
 };
 
 struct StandByOptions {

@@ -141,9 +141,8 @@ VerifyResult verify_partition(const std::string& directory, const TopicConfig& c
   verifier.headers(bases);
   verifier.records();
   result.ranges = history.ranges_checked();
-  std::sort(result.damage.begin(), result.damage.end(), [](const LogDamage& a, const LogDamage& b) {
-    return a.from != b.from ? a.from < b.from : a.to < b.to;
-  });
+  std::sort(result.damage.begin(), result.damage.end(),
+            [](const LogDamage& a, const LogDamage& b) { return a.from != b.from ? a.from < b.from : a.to < b.to; });
   return result;
 }
 

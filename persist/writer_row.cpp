@@ -94,9 +94,9 @@ bool WriterRow::index_under_way() const noexcept {
   return std::any_of(open_.begin(), open_.end(), [](const auto& w) { return w->index_under_way(); });
 }
 
-void WriterRow::close_finished(Offset written_end) noexcept {
+void WriterRow::close_finished(Offset end) noexcept {
   for (const auto& writer : open_) writer->forget_full_blocks();
-  while (open_.size() > 1 && open_.front()->end() <= written_end && open_.front()->settled()) open_.pop_front();
+  while (open_.size() > 1 && open_.front()->end() <= end && open_.front()->settled()) open_.pop_front();
 }
 
 int WriterRow::prepare(Offset written_end, std::uint64_t now_ns) noexcept try {

@@ -48,8 +48,9 @@ class WriterRow {
   // Up to where index entries are written; kOffsetEnd when nothing is missing.
   Offset index_end() const noexcept;
   bool index_under_way() const noexcept;
-  // Closes what is finished: all of it lies before `written_end`, nothing under way, nothing to sync.
-  void close_finished(Offset written_end) noexcept;
+  // Closes what is finished: all of it lies before `end`, where writing would begin again after a failure; nothing is
+  // under way, nothing to sync.
+  void close_finished(Offset end) noexcept;
 
   // Half-way through a segment: makes sure that the next one costs no allocation. Returns 0 or an errno; called again, it
   // tries again after a second.

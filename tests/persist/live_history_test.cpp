@@ -2,6 +2,7 @@
 // away.
 // Method: a LogBuilder writes the segments, the test moves the watermarks by hand as a persister would, or shortly
 // before.
+#include <atomic>
 #include <filesystem>
 #include <thread>
 

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <cstdio>
 
-#include "spillway/persist/segment_format.h"
+#include "spillway/persist/segment_file.h"
 
+std::string history;
 namespace spillway::test {
 namespace {
 
@@ -28,6 +30,34 @@ std::uint64_t CheckedQueue::twin_of(std::uint64_t home) const noexcept {
   const std::uint64_t half = index_blocks(segment_bytes) * kBlock;
   const std::uint64_t first = kSegmentHeaderBytes + segment_bytes;
   return home - first < half ? home + half : home - half;
+}
+
+// The first offset that an index block is about.
+std::uint64_t CheckedQueue::first_offset(const Operation& o) const {
+  const auto base = parse_segment_name(std::string_view(o.file).substr(o.file.rfind('/') + 1));
+  const std::uint64_t first = kSegmentHeaderBytes + segment_bytes;
+  return base.value_or(0) + (std::min(o.begin, twin_of(o.begin)) - first) / kBlock * kIndexEntriesPerBlock * kRangeBytes;
+}
+
+// Whether a home that is about to be written is covered, and its twin does not have all of it that was promised.
+bool CheckedQueue::needed(const File& file, const Operation& o) const {
+  const auto home = file.homes.find(o.begin);
+  const auto twin = file.homes.find(twin_of(o.begin));
+  if (home == file.homes.end() || !home->second.covered) return false;
+  const auto bytes_of = [&](const File::Home& h, std::uint64_t slot) -> std::uint64_t {
+    IndexEntry entry;
+    std::memcpy(&entry, h.bytes.data() + slot * sizeof entry, sizeof entry);
+    return entry.range_begin == first_offset(o) + slot * kRangeBytes ? entry.bytes : 0;
+  };
+  for (std::uint64_t slot = 0; slot < kIndexEntriesPerBlock; ++slot) {
+    const std::uint64_t range = first_offset(o) + slot * kRangeBytes;
+    const std::uint64_t end = durable_end();
+    const std::uint64_t promised = std::min(end > range ? end - range : 0, kRangeBytes);
+    const std::uint64_t here = std::min(promised, bytes_of(home->second, slot));
+    const bool safe = twin != file.homes.end() && twin->second.covered;
+    if (here > (safe ? bytes_of(twin->second, slot) : 0)) { std::printf("VIOL %s home %lu slot %lu here %lu twin %s %lu durable %lu range %lu log:%s\n", o.file.c_str()+o.file.rfind('/'), o.begin, slot, here, twin==file.homes.end()?"none":twin->second.covered?"covered":"not covered", twin==file.homes.end()?0:bytes_of(twin->second,slot), end, range, history.c_str()); return true; }
+  }
+  return false;
 }
 
 bool CheckedQueue::submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
@@ -54,6 +84,7 @@ bool CheckedQueue::submit(Operation operation, std::uint64_t tag, const std::fun
   if (operations_.size() >= depth()) return false;
   ++count[operation.what];
   const int error = fail ? fail(operation.what) : 0;
+  history += std::string("sub ")+(operation.what==What::sync?"S":operation.what==What::index?"I":"d")+"@"+std::to_string(operation.begin)+(error?"!":"")+"; ";
   if (error != 0) {
     failed_.push_back({tag, error});
   } else if (!forward()) {
@@ -69,12 +100,10 @@ void CheckedQueue::check_write(const Operation& o) {
       violations.push_back("a block with a write under way was submitted again");
     }
   }
-  const File& file = files_[o.file];
+  File& file = files_[o.file];
   if (o.what == What::index) {
-    const auto durable = file.durable_home.find(std::min(o.begin, twin_of(o.begin)));
-    if (durable != file.durable_home.end() && durable->second == o.begin) {
-      violations.push_back("the index home that the last completed sync covered was overwritten");
-    }
+    if (needed(file, o)) violations.push_back("an index home was overwritten that alone had what was promised");
+    file.homes[o.begin].covered = false;
     return;
   }
   // Zeros stand for what was not committed yet; a gap's header may take the place of a claim that was never indexed.
@@ -94,7 +123,7 @@ void CheckedQueue::note(const Operation& o, int error) {
   if (error != 0) return;
   File& file = files_[o.file];
   if (o.what == What::index) {
-    file.homes_written[o.begin] = o.number;
+    file.homes[o.begin] = {o.bytes, o.number, false};
     return;
   }
   if (o.what == What::log_bytes) {
@@ -106,15 +135,7 @@ void CheckedQueue::note(const Operation& o, int error) {
   }
   for (auto& [at, bytes] : file.written) file.synced[at] = bytes;
   file.written.clear();
-  // A home is covered if nothing was written to it since the sync was submitted.
-  for (auto home = file.homes_written.begin(); home != file.homes_written.end();) {
-    if (home->second < o.number) {
-      file.durable_home[std::min(home->first, twin_of(home->first))] = home->first;
-      home = file.homes_written.erase(home);
-    } else {
-      ++home;
-    }
-  }
+  for (auto& [position, home] : file.homes) home.covered = home.covered || (home.number != 0 && home.number < o.number);
 }
 
 bool CheckedQueue::next(Deadline deadline, Completion& completion) noexcept {
@@ -130,6 +151,8 @@ bool CheckedQueue::next(Deadline deadline, Completion& completion) noexcept {
   if (!found) return false;
   const auto operation = operations_.find(completion.tag);
   if (operation != operations_.end()) {
+    history += "done "+operation->second.file.substr(operation->second.file.size()-10,6)+"@"+std::to_string(operation->second.begin)+"="+std::to_string(completion.error)+" D"+std::to_string(durable_end())+"; ";
+ if (history.size()>2500) history.erase(0,500);
     note(operation->second, completion.error);
     operations_.erase(operation);
   }

@@ -1,6 +1,6 @@
 // An I/O queue that stands before a real one, makes operations fail or wait on demand, and checks what a persister must
-// never do: submit a block that has a write under way, change bytes that were synced, overwrite the index home that the
-// last completed sync covered.
+// never do: submit a block that has a write under way, change bytes that were synced, overwrite an index home without
+// which entries that were promised to be durable are on disk for certain nowhere.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,8 @@ class CheckedQueue final : public IoQueue {
   // Completions are kept back while this is set.
   bool hold = false;
   std::uint64_t segment_bytes = 0;  // 0: nothing is known of files, and homes are not checked
+  // What was promised: entries of ranges before it must not get lost.
+  std::function<std::uint64_t()> durable_end;
 
   std::vector<std::string> violations;
   std::map<What, int> count;
@@ -56,14 +58,20 @@ class CheckedQueue final : public IoQueue {
   struct File {
     std::map<std::uint64_t, std::vector<std::byte>> written;  // blocks, as completed since the last sync
     std::map<std::uint64_t, std::vector<std::byte>> synced;   // blocks
-    std::map<std::uint64_t, std::uint64_t> homes_written;     // index home -> number of its last completed write
-    std::map<std::uint64_t, std::uint64_t> durable_home;      // index block -> position of the home a sync covered last
+    struct Home {
+      std::vector<std::byte> bytes;
+      std::uint64_t number = 0;  // of the write that completed
+      bool covered = false;      // by a sync that completed, and not written to since
+    };
+    std::map<std::uint64_t, Home> homes;  // by position
   };
   What what_of(std::uint64_t file_pos) const noexcept;
   bool submit(Operation operation, std::uint64_t tag, const std::function<bool()>& forward);
   void check_write(const Operation& operation);
   void note(const Operation& operation, int error);
   std::uint64_t twin_of(std::uint64_t home) const noexcept;
+  std::uint64_t first_offset(const Operation& index_write) const;
+  bool needed(const File& file, const Operation& index_write) const;
 
   std::unique_ptr<IoQueue> real_;
   std::map<std::uint64_t, Operation> operations_;  // by tag

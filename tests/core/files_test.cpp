@@ -1,0 +1,103 @@
+// Descriptors, directories and whole-file replacement.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "spillway/core/descriptor.h"
+#include "spillway/core/directory.h"
+#include "spillway/core/mapping.h"
+#include "spillway/core/random.h"
+#include "support/catch.h"
+#include "support/ring_fixture.h"
+
+namespace {
+
+using namespace spillway_test::ring;
+
+mode_t mode_of(const std::string& path) {
+  struct stat s = {};
+  REQUIRE(::lstat(path.c_str(), &s) == 0);
+  return s.st_mode & 0777;
+}
+
+TEST_CASE("descriptors are close-on-exec and don't follow symbolic links") {
+  RingPlace place;
+  const FileDescriptor fd = open_file(place.paths().ring, O_RDONLY);
+  CHECK((::fcntl(fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  const std::string link = place.directory() + "/link";
+  REQUIRE(::symlink(place.paths().ring.c_str(), link.c_str()) == 0);
+  std::string sentence;
+  CHECK(code_of([&] { open_file(link, O_RDONLY); }, &sentence) == Code::no_permission);
+  CHECK(sentence.find("symbolic link") != std::string::npos);
+  CHECK(code_of([&] { open_file(place.directory() + "/none", O_RDONLY); }) == Code::not_found);
+}
+
+TEST_CASE("transfers are whole, and a read that meets the end early says so") {
+  RingPlace place;
+  const FileDescriptor fd = open_file(place.directory() + "/file", O_RDWR | O_CREAT);
+  const std::string text = "some bytes";
+  REQUIRE(write_at(fd.get(), text.data(), text.size(), 4090) == 0);
+  CHECK(file_bytes(fd.get(), "file") == 4100);
+  std::string back(text.size(), ' ');
+  CHECK(read_at(fd.get(), back.data(), back.size(), 4090) == 0);
+  CHECK(back == text);
+  CHECK(read_at(fd.get(), back.data(), back.size(), 4095) == EIO);
+  CHECK(read_at(-1, back.data(), 1, 0) == EBADF);
+}
+
+TEST_CASE("a file is replaced whole, and leaves nothing else behind") {
+  RingPlace place;
+  const std::string path = place.directory() + "/d/file";
+  make_directory(place.directory() + "/d", Sharing::owner);
+  CHECK_FALSE(read_file(path, 100).has_value());
+  for (const std::string text : {"first", "and the second"}) {
+    replace_file(path, std::as_bytes(std::span(text)), Sharing::group_read);
+    const auto back = read_file(path, 100);
+    REQUIRE(back.has_value());
+    CHECK(std::string(reinterpret_cast<const char*>(back->data()), back->size()) == text);
+    CHECK(mode_of(path) == 0640);
+  }
+  CHECK(list_directory(place.directory() + "/d") == std::vector<std::string>{"file"});
+  CHECK(code_of([&] { static_cast<void>(read_file(path, 5)); }) == Code::corrupt);
+}
+
+TEST_CASE("directories: made with those above, ours alone by default, and not where something else stands") {
+  RingPlace place;
+  const std::string base = place.directory();
+  make_directory(base + "/a/b/c", Sharing::owner);
+  CHECK(mode_of(base + "/a/b/c") == 0700);
+  make_directory(base + "/a/b/c", Sharing::owner);
+  make_directory(base + "/g", Sharing::group_write);
+  CHECK(mode_of(base + "/g") == 0770);
+  static_cast<void>(open_file(base + "/file", O_RDWR | O_CREAT));
+  CHECK(code_of([&] { make_directory(base + "/file", Sharing::owner); }) == Code::conflict);
+  REQUIRE(::symlink((base + "/a").c_str(), (base + "/link").c_str()) == 0);
+  make_directory(base + "/link", Sharing::owner);  // our own link: a home on another disk
+  REQUIRE(::symlink((base + "/nowhere").c_str(), (base + "/dangling").c_str()) == 0);
+  CHECK(code_of([&] { make_directory(base + "/dangling", Sharing::owner); }) == Code::conflict);
+  CHECK(list_directory(base + "/none").empty());
+  remove_file(base + "/none");
+  remove_directory(base + "/none");
+  CHECK(code_of([&] { remove_directory(base + "/a"); }) == Code::io);
+}
+
+TEST_CASE("a file that does not fit is refused with its file system's room, before anything is mapped") {
+  RingPlace place;
+  const FileDescriptor fd = open_file(place.directory() + "/huge", O_RDWR | O_CREAT);
+  std::string sentence;
+  const std::uint64_t more = file_system_room("/dev/shm").total_bytes + kGiB;
+  const Code code = code_of([&] { allocate_file(fd.get(), more, place.directory() + "/huge"); }, &sentence);
+  CHECK((code == Code::no_space || code == Code::io));  // ENOSPC, or EFBIG under a file size limit
+  CHECK(sentence.find("/huge") != std::string::npos);
+  CHECK(sentence.find("free of") != std::string::npos);
+  CHECK(::ftruncate(fd.get(), 0) == 0);
+}
+
+TEST_CASE("random numbers are never zero and don't repeat") {
+  std::vector<std::uint64_t> seen;
+  for (int i = 0; i < 100; ++i) seen.push_back(random_u64());
+  std::sort(seen.begin(), seen.end());
+  CHECK(seen.front() != 0);
+  CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end());
+}
+
+}  // namespace

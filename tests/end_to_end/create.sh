@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# create, list, describe, delete: what they promise, and what they refuse.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
+
+expect 0 spillway list
+equal "$(cat out)" ""
+[ ! -e "$SPILLWAY_DATA" ] && [ ! -e "$SPILLWAY_SHM" ] || fail "list made a directory"
+
+expect 0 spillway create orders --partitions 2 --ring 64KiB --segment 128KiB --sync every_batch --on-full block
+says 'keeps every record'
+equal "$(cat out)" ""
+
+# Idempotent: what was not given is not compared, and a difference shows both sides.
+expect 0 spillway create orders
+expect 0 spillway create orders --ring 64KiB --partitions 2
+expect 2 spillway create orders --ring 128KiB
+says '64KiB' && says '128KiB'
+expect 2 spillway create orders --partitions 3
+expect 2 spillway create orders --ephemeral
+expect 2 spillway create orders --sync none
+expect 2 spillway create orders --on-full drop_new
+expect 2 spillway create orders --wakeups off
+expect 2 spillway create orders --segment 256KiB
+expect 2 spillway create orders --retain 1GiB
+
+expect 0 spillway create quotes --ephemeral --wakeups off
+equal "$(cat err)" ""
+expect 0 spillway create kept --retain 128MiB
+equal "$(cat err)" ""
+
+expect 0 spillway list
+equal "$(cat out)" "$(printf 'kept\norders\nquotes')"
+expect 0 spillway list --json
+equal "$(values topic <out | xargs)" "kept orders quotes"
+
+# Defaults: the largest ring within 16 MiB for all partitions, at least 1 MiB; a segment of at least 64 MiB.
+defaults() { spillway create "$1" --partitions "$2" 2>/dev/null && spillway describe "$1" --json | values '(ring|segment)_bytes' | xargs; }
+equal "$(defaults p1 1)" "16777216 67108864"
+equal "$(defaults p3 3)" "4194304 67108864"
+equal "$(defaults p64 64)" "1048576 67108864"
+expect 0 spillway create big --ring 128MiB
+equal "$(spillway describe big --json | values segment_bytes)" 134217728
+
+expect 0 spillway describe orders
+grep -q '^partitions *2$' out || fail "describe does not show the partitions"
+expect 0 spillway describe orders --json
+equal "$(values '(topic|ephemeral|retain_bytes|sync)' <out | xargs)" "orders false null every_batch"
+expect 2 spillway describe nothing
+says 'no topic nothing'
+
+for size in 0 100 64 65535 96KiB 64kb -1 1e6 64QiB '' 99999999999TiB; do
+  expect 2 spillway create bad --ring "$size"
+done
+expect 2 spillway create bad --segment 64KiB
+expect 2 spillway create bad --ring 64KiB --segment 192KiB
+expect 2 spillway create bad --ring 64KiB --segment 64KiB --retain 64KiB
+expect 2 spillway create bad --partitions 0
+expect 2 spillway create bad --partitions -1
+expect 2 spillway create bad --partitions 100000
+expect 2 spillway create bad --partitions two
+expect 2 spillway create bad --on-full explode
+expect 2 spillway create bad --sync sometimes
+expect 2 spillway create bad --sync-interval-ms 0
+expect 2 spillway create bad --wakeups maybe
+expect 2 spillway create bad --ephemeral --sync interval
+expect 2 spillway create bad --ephemeral --retain 1GiB
+expect 2 spillway create bad --no-such-flag
+for name in '' . .. .hidden a/b ../up /abs 'two words' "$(printf 'x%.0s' {1..300})" $'new\nline' $'\xff\xfe'; do
+  expect 2 spillway create "$name"
+done
+expect 2 spillway create
+expect 2 spillway
+expect 2 spillway no-such-command
+expect 0 spillway list
+equal "$(grep -c bad out)" 0
+expect 0 spillway --help
+expect 0 spillway pub --help
+expect 0 spillway --version
+
+# Names of subcommands are names like others; --data and --shm may stand before the subcommand too.
+expect 0 spillway --data "$work/elsewhere" --shm "$rings/elsewhere" create list
+expect 0 spillway list --data "$work/elsewhere" --shm "$rings/elsewhere"
+equal "$(cat out)" list
+expect 2 spillway create other --data "$work/same" --shm "$work/same"
+
+# delete shows first, and deletes only then.
+expect 0 spillway pub orders <<<x
+expect 2 spillway delete orders
+says '--yes'
+grep -q topic.json out || fail "the plan does not show topic.json"
+expect 0 spillway describe orders
+expect 0 spillway delete orders --yes
+expect 2 spillway describe orders
+[ ! -e "$SPILLWAY_DATA/orders" ] && [ ! -e "$SPILLWAY_SHM/orders" ] || fail "delete left files"
+expect 2 spillway delete orders --yes
+
+# Not while somebody uses it, who is named.
+in_background reader sub kept
+expect 0 spillway pub kept <<<x
+until_true has_lines 1 reader.out
+expect 2 spillway delete kept --yes
+says "pid $reader"
+kill -TERM "$reader"
+ends_with 0 "$reader"
+expect 0 spillway delete kept --yes

@@ -1,0 +1,90 @@
+// The spillway command. Each subcommand is a file of its own; here is only what they have in common: arguments are parsed,
+// one of them runs, and whatever it throws becomes one sentence on standard error and an exit code.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "command.h"
+#include "stop_signal.h"
+
+namespace spillway::command {
+namespace {
+
+// A descriptor that we are started without would be given to the next file that is opened, and what is meant for standard
+// output would be written into it: a ring, say. So all three are taken; using one that was closed is then an error.
+void hold_standard_descriptors() {
+  const auto hold = [](int fd, int flags) {
+    if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) return;
+    const int opened = ::open("/dev/null", flags);  // the lowest free number, which is fd
+    if (opened > fd) ::close(opened);
+  };
+  hold(STDIN_FILENO, O_WRONLY);
+  hold(STDOUT_FILENO, O_RDONLY);
+  hold(STDERR_FILENO, O_RDONLY);
+}
+
+int fail(const CLI::App& app, int code, const std::string& sentence) {
+  const auto chosen = app.get_subcommands();
+  const std::string name = chosen.empty() ? "" : " " + chosen.front()->get_name();
+  std::fprintf(stderr, "spillway%s: %s\n", name.c_str(), sentence.c_str());
+  return code;
+}
+
+int parse_and_run(CLI::App& app, Context& context, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // --help, --version
+    const auto chosen = app.get_subcommands();
+    const std::string help = chosen.empty() ? "" : " " + chosen.front()->get_name();
+    return fail(app, exit_code::kUsage, std::string(e.what()) + "; see `spillway" + help + " --help`");
+  }
+  try {
+    return context.run();
+  } catch (const Failure& e) {
+    return fail(app, e.code(), e.what());
+  } catch (const Error& e) {
+    return fail(app, exit_code_of(e.code()), e.what());
+  } catch (const std::bad_alloc&) {
+    return fail(app, exit_code::kEnvironment, "not enough memory; give the process more, or use smaller sizes");
+  } catch (const std::exception& e) {
+    return fail(app, exit_code::kEnvironment, std::string("can't go on: ") + e.what());
+  }
+}
+
+int run_command(int argc, char** argv) {
+  CLI::App app("Spillway: a shared-memory log with durable segments.", "spillway");
+  app.set_version_flag("--version", "spillway " SPILLWAY_VERSION);
+  app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 done, 1 damage found, 2 bad usage or impossible request, 3 data loss reported, 4 environment (no\n"
+      "space, no permission, no progress within the deadline). Sizes are written 64KiB, 16MiB, 1GiB.");
+  Context context;
+  app.add_option("--data", context.data, "directory of the segments ($SPILLWAY_DATA)")->type_name("DIR");
+  app.add_option("--shm", context.shm, "directory of the rings ($SPILLWAY_SHM)")->type_name("DIR");
+  add_create(app, context);
+  add_list(app, context);
+  add_describe(app, context);
+  add_delete(app, context);
+  add_pub(app, context);
+  add_sub(app, context);
+  add_persist(app, context);
+  add_stat(app, context);
+  add_verify(app, context);
+  add_doctor(app, context);
+  add_clean(app, context);
+  add_demo(app, context);
+  return parse_and_run(app, context, argc, argv);
+}
+
+}  // namespace
+}  // namespace spillway::command
+
+int main(int argc, char** argv) {
+  spillway::command::hold_standard_descriptors();
+  spillway::command::ignore_closed_pipes();
+  return spillway::command::run_command(argc, argv);
+}

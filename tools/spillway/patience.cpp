@@ -1,0 +1,86 @@
+#include "patience.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "spillway/core/clock.h"
+#include "spillway/core/error.h"
+#include "spillway/persist/topic_stat.h"
+#include "spillway/persist/topic_state.h"
+
+namespace spillway::command {
+namespace {
+
+constexpr std::uint64_t kSliceNs = 100'000'000;
+
+}  // namespace
+
+Patience::Patience(const Topic& topic, double deadline_seconds)
+    : topic_(topic), deadline_ns_(static_cast<std::uint64_t>(deadline_seconds * 1e9)) {}
+
+std::uint64_t Patience::sum_of_watermarks() const {
+  std::uint64_t sum = 0;
+  for (std::uint32_t p = 0; p < topic_.config().partitions; ++p) {
+    const auto partition = topic_.state().writing_if_open(p);
+    if (!partition) continue;
+    const Control& control = partition->control();
+    // relaxed: only whether anything has moved since the last time.
+    constexpr auto kRelaxed = std::memory_order_relaxed;
+    sum += control.claims.reserved_end.load(kRelaxed) + control.commits.committed_end.load(kRelaxed) +
+           control.persister.written_end.load(kRelaxed) + control.persister.durable_end.load(kRelaxed);
+    if (!topic_.config().ephemeral) sum += control.persister.horizon.load(kRelaxed);
+  }
+  return sum;
+}
+
+bool Patience::exhausted() {
+  const std::uint64_t now_ns = monotonic_ns();
+  const std::uint64_t sum = sum_of_watermarks();
+  if (!waiting_ || sum != seen_) {
+    waiting_ = true;
+    seen_ = sum;
+    since_ns_ = now_ns;
+  }
+  return now_ns - since_ns_ >= deadline_ns_;
+}
+
+std::chrono::nanoseconds Patience::slice() const noexcept {
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(kSliceNs, deadline_ns_)));
+}
+
+std::string who_holds(const Topic& topic, std::uint32_t partition) {
+  try {
+    PartitionObserver observer(topic.state().domain().directories(), topic.config(), partition);
+    const PartitionStat stat = observer.look();
+    if (!stat.held || stat.held->pid == 0) return {};
+    return "pid " + std::to_string(stat.held->pid) + (stat.held->paused ? ", which is paused" : "");
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const std::string& holder) {
+  const std::string where = fmt::format("partition {} of topic {}", partition, topic);
+  const std::string by = holder.empty() ? "" : " (" + holder + ")";
+  switch (cause) {
+    case Blocked::none: return where + " does not go on, for a cause that can't be seen; `spillway stat` shows its state";
+    case Blocked::disk_behind: return where + ": whoever writes it to disk" + by + " does not get on; continue that process, or wait for a slow disk";
+    case Blocked::no_persister:
+      return where + ": nobody writes it to disk; run `spillway persist`, or leave out --no-persist";
+    case Blocked::no_space:
+      return where + ": the disk that holds its segments is full; free some space, or bound the topic with --retain";
+    case Blocked::io_error: return where + ": the disk that holds its segments fails; `spillway stat` shows the error";
+    case Blocked::no_horizon:
+      return where + ": its horizon file can't be moved on; `spillway stat` shows why, `spillway doctor` what to do";
+    case Blocked::held_by_dead:
+      return where + ": a dead producer's claim waits for repair; a persister repairs it (`spillway persist`)";
+    case Blocked::held_by_live:
+      return where + ": a live process" + by + " holds it up; continue or stop that process";
+    case Blocked::gated:
+      return where + ": a gating consumer" + by + " has not read what would be overwritten; continue or stop it";
+  }
+  return where + " does not go on";
+}
+
+}  // namespace spillway::command

@@ -1,0 +1,19 @@
+// A topic's configuration as `list` and `describe` show it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "spillway/ipc/topic_config.h"
+
+namespace spillway::command {
+
+// Sizes are bytes; `retain_bytes` and `segment_bytes` are null where there is no limit or no segment.
+nlohmann::ordered_json describe_json(const TopicConfig& config);
+// The same as aligned lines, `name value`.
+std::string describe_text(const TopicConfig& config);
+
+// JSON as the command prints it. Bytes that are no UTF-8 are replaced, so that it is always JSON.
+std::string print(const nlohmann::ordered_json& json);
+
+}  // namespace spillway::command
