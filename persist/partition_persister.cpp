@@ -149,7 +149,7 @@ void PartitionPersister::tend_shared(std::uint64_t now_ns) noexcept {
 void PartitionPersister::take(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::working || now_ns < retry_ns_) return;
   const Offset before = intake_.taken_end();
-  const int error = intake_.take(want_written_, durable_end_);
+  const int error = intake_.take(want_written_);
   if (error == EBADMSG && intake_.ring_broken()) {
     trouble(Trouble::ring, error, now_ns);
   } else if (error != 0) {
@@ -172,7 +172,10 @@ void PartitionPersister::submit() noexcept {
     ++under_way_;
   }
   if (sync_waiting_) return;
-  const SegmentWriter::IndexPolicy policy{want_written_ > written_end_ || pressed(), intake_.data_end()};
+  const bool urgent = want_written_ > written_end_;
+  // With little under way bytes and index go out together, which saves who waits a round trip to the disk.
+  intake_.hand_on(urgent && intake_.quiet(), durable_end_);
+  const SegmentWriter::IndexPolicy policy{urgent || pressed(), intake_.data_end()};
   for (const auto& writer : row_.writers()) under_way_ += writer->submit_index(policy, shared_.queue, shared_.buffers);
 }
 
@@ -182,7 +185,7 @@ void PartitionPersister::start_sync(std::uint64_t now_ns) noexcept {
   const bool asked = want_durable_ > durable_end_ && (written_end_ >= want_durable_ || pressed());
   const bool again = trouble_ == Trouble::sync;  // to see whether the disk has recovered
   sync_waiting_ = (asked && written_end_ > durable_end_) || again;
-  if (!sync_waiting_ || row_.index_under_way()) return;
+  if (!sync_waiting_ || row_.index_under_way() || intake_.ahead()) return;
   const auto& writers = row_.writers();
   const auto touched = static_cast<std::size_t>(
       std::count_if(writers.begin(), writers.end(), [&](const auto& w) { return w->touched() || again; }));
@@ -254,7 +257,7 @@ void PartitionPersister::advance() noexcept {
   intake_.retire();
   Mark mark;
   if (!intake_.pop_mark(std::min(intake_.data_end(), row_.index_end()), mark)) return;
-  records_ = mark.records;
+  if (mark.entry.bytes != 0) records_ = mark.entry.records;
   if (mark.boundary <= written_end_) return;
   written_end_ = mark.boundary;
   well(Trouble::write);

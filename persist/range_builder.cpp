@@ -160,9 +160,9 @@ std::optional<IndexEntry> RangeBuilder::pop() noexcept {
 }
 
 std::optional<IndexEntry> RangeBuilder::partial() const noexcept {
-  const std::uint64_t bytes = now_.end - range_begin_of(now_.end);
-  if (now_.end != safe_.end || bytes == 0) return std::nullopt;
-  return entry_of(range_begin_of(now_.end), bytes, now_);
+  const std::uint64_t bytes = safe_.end - range_begin_of(safe_.end);
+  if (bytes == 0) return std::nullopt;
+  return entry_of(range_begin_of(safe_.end), bytes, safe_);
 }
 
 }  // namespace spillway

@@ -53,7 +53,7 @@ class RangeBuilder {
 
   // The next range that is full and may be indexed; durable_end and commit_time_ns are the caller's to fill in.
   std::optional<IndexEntry> pop() noexcept;
-  // The entry of the range that is not full yet; nothing unless end() == boundary(), and when the range has no bytes yet.
+  // The entry of boundary()'s range up to boundary(); nothing when that is where the range begins.
   std::optional<IndexEntry> partial() const noexcept;
 
  private:

@@ -35,6 +35,7 @@ void RingIntake::clear() noexcept {
   }
   pieces_.clear();
   marks_.clear();
+  handed_ = 0;
   gap_end_ = 0;
   ring_broken_ = false;
 }
@@ -42,7 +43,7 @@ void RingIntake::clear() noexcept {
 void RingIntake::start(const RangeBuilder::Start& start) {
   clear();
   builder_.start(start);
-  known_end_ = indexed_end_ = data_end_ = start.at;
+  known_end_ = indexed_end_ = data_end_ = handed_end_ = start.at;
 }
 
 RingIntake::Look RingIntake::look() noexcept {
@@ -65,11 +66,11 @@ RingIntake::Look RingIntake::look() noexcept {
   return known_end_ > before ? Look::found : Look::nothing_new;
 }
 
-int RingIntake::take(Offset urgent_end, Offset durable_end) noexcept try {
+int RingIntake::take(Offset urgent_end) noexcept try {
   for (;;) {
     if (ring_broken_) return EBADMSG;
     if (gap_end_ != 0) {
-      const int error = take_gap(durable_end);
+      const int error = take_gap();
       if (error != 0) return error;
       if (gap_end_ != 0) return 0;
     }
@@ -79,7 +80,7 @@ int RingIntake::take(Offset urgent_end, Offset durable_end) noexcept try {
     const bool much = known_end_ - at >= std::min<std::uint64_t>(kMuchBytes, partition_.capacity() / 4);
     const Offset whole = align_down(known_end_, kRangeBytes);
     Offset cut = 0;
-    if (urgent && !partial_under_way() && bytes_under_way() < kQuietBytes) {
+    if (urgent && !partial_under_way() && quiet()) {
       cut = known_end_;
     } else if (whole > at && (much || (urgent && !partial_under_way()))) {
       cut = whole;
@@ -87,18 +88,17 @@ int RingIntake::take(Offset urgent_end, Offset durable_end) noexcept try {
       break;
     }
     const std::size_t before = pieces_.size();
-    const int error = take_piece(cut, durable_end);
+    const int error = take_piece(cut);
     if (error != 0) return error;
     if (pieces_.size() == before && gap_end_ == 0) break;
   }
-  if (urgent_end > indexed_end_) index_partial(durable_end);
   return 0;
 } catch (...) {
   return ENOMEM;
 }
 
 // One piece from taken_end() on, at most to `cut`. None is made when there is no buffer, or no segment yet.
-int RingIntake::take_piece(Offset cut, Offset durable_end) noexcept try {
+int RingIntake::take_piece(Offset cut) noexcept try {
   int error = 0;
   Piece piece;
   if (!begin_piece(taken_end(), error, piece)) return error;
@@ -115,7 +115,7 @@ int RingIntake::take_piece(Offset cut, Offset durable_end) noexcept try {
   }
   finish_piece(piece);
   pieces_.push_back(piece);
-  collect(durable_end);
+  collect();
   return 0;
 } catch (...) {
   return ENOMEM;
@@ -205,7 +205,7 @@ void RingIntake::give_notice(Offset from, Offset to) noexcept {
 
 // Writes gap records from taken_end() to gap_end_: one per segment that holds records before or after. Stops (gap_end_ is
 // not 0 then) when there is no buffer or segment.
-int RingIntake::take_gap(Offset durable_end) noexcept try {
+int RingIntake::take_gap() noexcept try {
   while (taken_end() < gap_end_) {
     const Offset from = taken_end();
     const Offset end = row_.segment_end(from);
@@ -214,13 +214,13 @@ int RingIntake::take_gap(Offset durable_end) noexcept try {
     const bool inside = from == row_.segment_base(from) && gap_end_ >= end;
     if (inside && from != partition_.begin() && !row_.exists(from)) {
       builder_.start({end, {}, kNoBoundary, builder_.records(), false});
-      marks_.push_back({std::min(from, indexed_end_), end, builder_.records()});
+      marks_.push_back({{}, std::min(from, indexed_end_), end, true});
       continue;
     }
     const std::size_t before = pieces_.size();
     const int error = take_gap_record(std::min(gap_end_, end));
     if (error != 0 || pieces_.size() == before) return error;
-    collect(durable_end);
+    collect();
   }
   gap_end_ = 0;
   return 0;
@@ -268,25 +268,35 @@ int RingIntake::take_gap_record(Offset to) noexcept try {
   return ENOMEM;
 }
 
-// Hands on the entries of ranges that are full and may be indexed.
-void RingIntake::collect(Offset durable_end) {
-  while (const auto entry = builder_.pop()) mark(*entry, durable_end);
+// Marks for the ranges that are full and may be indexed, and for the part of the last one up to the claim boundary.
+void RingIntake::collect() {
+  const auto push = [&](const IndexEntry& entry) {
+    const Offset end = entry.range_begin + entry.bytes;
+    marks_.push_back({entry, end, entry.boundary, entry.boundary == end});
+    marks_.back().entry.commit_time_ns = wall_ns();
+    if (entry.boundary == end) indexed_end_ = end;
+  };
+  while (const auto entry = builder_.pop()) push(*entry);
+  if (boundary() <= indexed_end_) return;
+  if (const auto entry = builder_.partial()) push(*entry);
 }
 
-void RingIntake::index_partial(Offset durable_end) {
-  const auto entry = builder_.partial();
-  if (entry && entry->range_begin + entry->bytes > indexed_end_) mark(*entry, durable_end);
-}
-
-void RingIntake::mark(const IndexEntry& entry, Offset durable_end) {
-  IndexEntry full = entry;
-  full.durable_end = durable_end;
-  full.commit_time_ns = wall_ns();
-  SegmentWriter* const writer = row_.find(entry.range_begin);
-  SPILLWAY_ASSERT(writer != nullptr);
-  writer->update(full);
-  indexed_end_ = entry.range_begin + entry.bytes;
-  marks_.push_back({indexed_end_, entry.boundary, entry.records});
+void RingIntake::hand_on(bool ahead, Offset durable_end) noexcept try {
+  std::size_t count = handed_;
+  for (std::size_t i = handed_; i < marks_.size() && (ahead || marks_[i].end <= data_end_); ++i) {
+    if (marks_[i].closes) count = i + 1;
+  }
+  for (; handed_ < count; ++handed_) {
+    IndexEntry& entry = marks_[handed_].entry;
+    if (entry.bytes == 0) continue;
+    entry.durable_end = durable_end;
+    SegmentWriter* const writer = row_.find(entry.range_begin);
+    SPILLWAY_ASSERT(writer != nullptr);
+    writer->update(entry);
+    handed_end_ = marks_[handed_].end;
+  }
+} catch (...) {
+  // No memory for a block of index: tried again in the next step.
 }
 
 bool RingIntake::may_submit(const Piece& piece) const noexcept {
@@ -303,6 +313,8 @@ std::uint64_t RingIntake::bytes_under_way() const noexcept {
   return bytes;
 }
 
+bool RingIntake::quiet() const noexcept { return bytes_under_way() < kQuietBytes; }
+
 void RingIntake::retire() noexcept {
   while (!pieces_.empty() && pieces_.front().done) {
     data_end_ = pieces_.front().end;
@@ -311,13 +323,15 @@ void RingIntake::retire() noexcept {
 }
 
 bool RingIntake::pop_mark(Offset end, Mark& mark) noexcept {
-  bool found = false;
-  while (!marks_.empty() && marks_.front().end <= end) {
-    mark = marks_.front();
-    marks_.pop_front();
-    found = true;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < handed_ && marks_[i].end <= end; ++i) {
+    if (!marks_[i].closes) continue;
+    mark = marks_[i];
+    count = i + 1;
   }
-  return found;
+  marks_.erase(marks_.begin(), marks_.begin() + static_cast<std::ptrdiff_t>(count));
+  handed_ -= count;
+  return count > 0;
 }
 
 }  // namespace spillway

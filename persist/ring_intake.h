@@ -1,9 +1,11 @@
 // Takes a partition's committed bytes out of its ring: walks the claims, copies them into I/O buffers, checks the copy,
 // computes CRCs and index entries, and notices when the ring was faster (gaps of `overwrite`).
 //
-// What comes out are pieces (log bytes in a buffer, ready to be written to one place of one segment), updates to the index
-// of the segments concerned, and marks: at which claim boundary the log stands once bytes and index up to a place are on
-// disk. Nothing is submitted here.
+// What comes out are pieces (log bytes in a buffer, ready to be written to one place of one segment) and marks (index
+// entries, and at which claim boundary the log stands once they are written). Nothing is submitted here.
+//
+// Entries go into the index in groups that end exactly at a claim boundary: whole ranges, and the part of the last one up
+// to the boundary. So what an index home holds ends where a watermark may stand, and never in the middle of a claim.
 //
 // A piece begins at a 4 KiB block. The last block of a piece may be partly filled: committed bytes, then zeros; the next
 // piece then begins with that block again, from our own copy of it, and may not be submitted before the first is done.
@@ -29,11 +31,13 @@ struct Piece {
   bool done = false;
 };
 
-// Once log bytes and index entries up to `end` are written, the log on disk reaches the claim boundary `boundary`.
+// An index entry on its way. A group of them ends with one that `closes`: once log bytes and entries up to its `end` are
+// written, the log on disk reaches the claim boundary `boundary`.
 struct Mark {
+  IndexEntry entry{};  // none when bytes == 0: segments that were left out
   Offset end = 0;
   Offset boundary = 0;
-  std::uint64_t records = 0;
+  bool closes = false;
 };
 
 class RingIntake {
@@ -53,13 +57,18 @@ class RingIntake {
   Offset known_end() const noexcept { return known_end_; }          // everything before is committed; a claim boundary
   Offset taken_end() const noexcept { return builder_.end(); }
   Offset boundary() const noexcept { return builder_.boundary(); }
-  Offset indexed_end() const noexcept { return indexed_end_; }      // of what marks stand for
+  Offset indexed_end() const noexcept { return indexed_end_; }      // of what there are marks for
   bool ring_broken() const noexcept { return ring_broken_; }        // what it holds can't be right; start() looks again
 
   // Copies what is known and not yet taken: whole ranges if there is much, also a partly filled one if it lies before
-  // `urgent_end`. `durable_end` goes into the index entries. Returns an errno: 0, that of a segment that can't be had, or
-  // EBADMSG when the ring's bytes can't be right. A segment that is not free yet: 0, and nothing is taken.
-  int take(Offset urgent_end, Offset durable_end) noexcept;
+  // `urgent_end`. Returns an errno: 0, that of a segment that can't be had, or EBADMSG when the ring's bytes can't be
+  // right. A segment that is not free yet: 0, and nothing is taken.
+  int take(Offset urgent_end) noexcept;
+
+  // Puts entries into the index of their segments, group by group: those whose log bytes are written, or (`ahead`) all.
+  // `durable_end` goes into them. With entries ahead of their bytes no sync may be submitted: it would promise them.
+  void hand_on(bool ahead, Offset durable_end) noexcept;
+  bool ahead() const noexcept { return handed_end_ > data_end_; }
 
   std::deque<Piece>& pieces() noexcept { return pieces_; }
   // True unless an earlier piece that is not done holds a block of this one.
@@ -68,22 +77,22 @@ class RingIntake {
   // Drops pieces that are done from the front; data_end() says how far.
   void retire() noexcept;
   Offset data_end() const noexcept { return data_end_; }
-  // The last mark at or before `end`, if there is one; it and those before are forgotten.
+  // The last mark that closes a group at or before `end` and was handed on, if there is one; it and those before are
+  // forgotten.
   bool pop_mark(Offset end, Mark& mark) noexcept;
+  bool quiet() const noexcept;  // little is under way
 
  private:
-  int take_piece(Offset cut, Offset durable_end) noexcept;
+  int take_piece(Offset cut) noexcept;
   bool fill(Piece& piece, Offset cut, int& error) noexcept;
   bool begin_piece(Offset at, int& error, Piece& piece) noexcept;
   void finish_piece(Piece& piece) noexcept;
   bool partial_under_way() const noexcept;
   void lapped() noexcept;
   void rewind() noexcept;
-  int take_gap(Offset durable_end) noexcept;
+  int take_gap() noexcept;
   int take_gap_record(Offset to) noexcept;
-  void collect(Offset durable_end);
-  void index_partial(Offset durable_end);
-  void mark(const IndexEntry& entry, Offset durable_end);
+  void collect();
   void give_notice(Offset from, Offset to) noexcept;
 
   Partition& partition_;
@@ -99,6 +108,8 @@ class RingIntake {
   bool ring_broken_ = false;   // nothing readable was found behind what was overwritten
   std::deque<Piece> pieces_;   // ascending, but for rewinds; what a tag points to must not move
   std::deque<Mark> marks_;
+  std::size_t handed_ = 0;     // of marks_, from the front
+  Offset handed_end_ = 0;      // of the last entry handed on
 };
 
 }  // namespace spillway

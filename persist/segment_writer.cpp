@@ -6,8 +6,6 @@
 
 #include "spillway/core/error.h"
 
-#include <string>
-extern std::string history;
 namespace spillway {
 
 SegmentWriter::SegmentWriter(SegmentFile file, const LogIdentity& log, IoOwner& owner)
@@ -59,7 +57,6 @@ std::size_t SegmentWriter::submit_index(const IndexPolicy& policy, IoQueue& queu
   for (Block& block : blocks_) {
     if (!block.index.dirty() || (!policy.all && !block_full(block) && policy.data_end < block.updated_end)) continue;
     const auto home = block.index.home_to_write();
-    history += "htw " + std::to_string(base_) + " durable " + (block.index.durable_home() ? std::to_string(*block.index.durable_home()) : "none") + (home? " -> " + std::to_string(*home): "-") + "; ";
     if (!home) continue;
     std::byte* const memory = buffers.take_block();
     if (memory == nullptr) break;
@@ -102,7 +99,6 @@ bool SegmentWriter::submit_sync(IoQueue& queue) noexcept {
 }
 
 void SegmentWriter::sync_completed(int error) noexcept {
-  history += "SC " + std::to_string(base_) + " " + std::to_string(error) + "; ";
   sync_.under_way = false;
   for (Block& block : blocks_) block.index.sync_completed(error == 0);
 }

@@ -10,8 +10,6 @@
 #include "spillway/core/error.h"
 #include "spillway/ipc/ring_walk.h"
 
-#include <string>
-extern std::string history;
 namespace spillway {
 namespace {
 
@@ -132,7 +130,6 @@ std::optional<WatermarkCopy> copy_watermarks(const Partition& partition) noexcep
 
 std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at,
                               const WatermarkCopy& watermarks, std::optional<unsigned> known_home) {
-  history += "LOAD at " + std::to_string(at) + " home " + (known_home ? std::to_string(*known_home) : "none") + "; ";
   const LogIdentity& log = row.store().log();
   if (!sync_earlier(row, watermarks.durable_end, at)) return std::nullopt;
   Tail tail;
@@ -166,7 +163,6 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   // nobody knows what of it is on disk.
   const IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
                                             base + block * kIndexBlockLogBytes, at, at, known_home);
-  history += "loaded durable " + (index.durable_home() ? std::to_string(*index.durable_home()) : "none") + (index.dirty()?" dirty":"")+"; ";
   if (range != at) {
     const Candidates entries = read_entries(*file, log, range);
     if (entries.count > 0 && entries.entries[0].first_boundary < at) {

@@ -19,8 +19,8 @@ TEST_CASE("sizes are read as people write them") {
 }
 
 TEST_CASE("what is no size is refused, never guessed") {
-  for (const char* text : {"", " ", "KiB", "-1", "+1", "1 KiB", " 1", "1KB", "1kib", "1K", "1.5MiB", "0x10", "1KiBB", "1e3",
-                           "18446744073709551616", "16777216TiB", "18014398509481984KiB"}) {
+  for (const char* text : {"", " ", "KiB", "-1", "+1", "1 KiB", " 1", "1KB", "1kib", "1K", "1.5MiB", "0x10", "1KiBB",
+                           "1e3", "18446744073709551616", "16777216TiB", "18014398509481984KiB"}) {
     INFO(text);
     CHECK_FALSE(parse_size(text).has_value());
   }

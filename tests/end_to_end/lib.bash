@@ -13,6 +13,7 @@ clean_up() {
   local pid
   for pid in "${started[@]}"; do kill -CONT "$pid" 2>/dev/null && kill -KILL "$pid" 2>/dev/null; done
   wait 2>/dev/null
+  umount "$work"/small 2>/dev/null
   cd / && rm -rf "$work" "$rings"
 }
 trap clean_up EXIT

@@ -124,7 +124,7 @@ TEST_CASE("a seek after a gap was told does not pass the next one silently") {
   CHECK(again.gap.from == 16);
 }
 
-TEST_CASE("a gap handler is told and the poll goes on; it may stop it, and if it throws the gap stays") {
+TEST_CASE("a gap handler is told and the poll goes on, it may stop it, and if it throws the gap stays") {
   RingPlace place;
   const auto p = place.attach();
   ExclusiveProducer producer(p, {});
@@ -259,7 +259,9 @@ TEST_CASE("a poll that waits in vain says when a dead producer's claim is why") 
   Consumer consumer = one_consumer(std::move(reader));
   REQUIRE(alive.append("behind it"));
   CHECK(consumer.poll(1ms, [](const Record&) {}).state == PollState::held_by_dead);
-  { SharedProducer attaches(p, {}); }
+  {
+    SharedProducer attaches(p, {});
+  }
   CHECK(consumer.poll(1ms, [](const Record&) {}).state == PollState::held_by_dead);  // not alone: nobody settles
 }
 
@@ -267,7 +269,7 @@ struct Quote {
   double bid, ask;
 };
 
-TEST_CASE("typed handlers get values; a record of another size ends the poll") {
+TEST_CASE("typed handlers get values, a record of another size ends the poll") {
   RingPlace place;
   const auto p = place.attach();
   ExclusiveProducer producer(p, {});

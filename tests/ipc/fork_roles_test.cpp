@@ -52,7 +52,9 @@ TEST_CASE("a claim that is open during a fork is the parent's alone") {
             return mine.commit().status == AppendStatus::forked ? 0 : 1;
           })) == 0);
     CHECK(result_of(in_child([&] {
-            { auto dropped = std::move(claim); }
+            {
+              auto dropped = std::move(claim);
+            }
             return 0;
           })) == 0);
     std::memcpy(claim.payload().data(), "parent", 6);
@@ -80,7 +82,9 @@ TEST_CASE("a consumer's child is told, keeps no slot and opens no gate") {
           consumer.wait(1ms);
           static_cast<void>(consumer.seek(0, 0));
           static_cast<void>(consumer.ends());
-          { Consumer dies = std::move(consumer); }
+          {
+            Consumer dies = std::move(consumer);
+          }
           return 0;
         })) == 0);
   CHECK(slot.state.load() == ConsumerState::live);

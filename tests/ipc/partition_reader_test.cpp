@@ -140,7 +140,7 @@ TEST_CASE("a lapped reader of an ephemeral log is told exactly what it missed, a
   }
 }
 
-TEST_CASE("one capacity behind is still in the ring; one claim more is not") {
+TEST_CASE("one capacity behind is still in the ring, one claim more is not") {
   RingPlace place;
   const auto p = place.attach();
   PartitionReader reader = live_reader(p);
@@ -164,7 +164,9 @@ struct WithDisk {
   std::shared_ptr<Partition> p;
   std::shared_ptr<HandDisk> disk;
   explicit WithDisk(const Start& start, OnFull on_full = OnFull::block)
-      : place({.on_full = on_full, .ephemeral = false}, start), p(place.attach()), disk(std::make_shared<HandDisk>(start.at)) {}
+      : place({.on_full = on_full, .ephemeral = false}, start),
+        p(place.attach()),
+        disk(std::make_shared<HandDisk>(start.at)) {}
   PartitionReader reader(ReadUpTo up_to = ReadUpTo::committed) const {
     return PartitionReader(0, {p, std::make_unique<HandHistory>(disk)}, nullptr, up_to);
   }
@@ -362,10 +364,13 @@ TEST_CASE("an ephemeral ring is deleted and made anew: the reader finishes the o
 TEST_CASE("a deleted ring that nobody makes anew is gone, and stays readable to its end") {
   RingPlace place;
   int asked = 0;
-  PartitionReader reader(0, {place.attach(), nullptr}, [&]() -> ReaderSource {
-    ++asked;
-    throw Error(Code::not_found, "no ring");
-  }, ReadUpTo::committed);
+  PartitionReader reader(
+      0, {place.attach(), nullptr},
+      [&]() -> ReaderSource {
+        ++asked;
+        throw Error(Code::not_found, "no ring");
+      },
+      ReadUpTo::committed);
   reader.start_latest();
   ExclusiveProducer producer(place.attach(), {});
   REQUIRE(producer.append("last"));
@@ -431,16 +436,19 @@ TEST_CASE("without a ring a reader reads history to its end, and attaches when a
     producer.close();
     disk->persist(*producer.partition());
   }
-  PartitionReader reader(0, {nullptr, std::make_unique<HandHistory>(disk, [&](Offset from) {
-                               HistoryRead r;
-                               if (from >= disk->end()) r.status = HistoryStatus::end;
-                               return r;
-                             })},
-                         [&]() -> ReaderSource {
-                           if (!ring_there) return {};
-                           return {place.attach(), std::make_unique<HandHistory>(disk)};
-                         },
-                         ReadUpTo::committed);
+  PartitionReader reader(
+      0,
+      {nullptr, std::make_unique<HandHistory>(disk,
+                                              [&](Offset from) {
+                                                HistoryRead r;
+                                                if (from >= disk->end()) r.status = HistoryStatus::end;
+                                                return r;
+                                              })},
+      [&]() -> ReaderSource {
+        if (!ring_there) return {};
+        return {place.attach(), std::make_unique<HandHistory>(disk)};
+      },
+      ReadUpTo::committed);
   reader.start_earliest();
   CHECK(reader.ended());
   Drained d = drain(reader);
@@ -519,7 +527,8 @@ TEST_CASE("random bytes in ring, control and consumers never crash or hang a rea
     c.commits.committed_end.store(some_offset());
     for (auto& b : c.boundaries) b.store(some_offset());
     auto& area = c.persister;
-    for (auto* end : {&area.durable_end, &area.written_end, &area.reclaimable_end, &area.horizon, &area.retained_begin}) {
+    for (auto* end :
+         {&area.durable_end, &area.written_end, &area.reclaimable_end, &area.horizon, &area.retained_begin}) {
       end->store(some_offset());
     }
     c.notices.mode.store(static_cast<ProducerMode>(random() % 4));
@@ -531,7 +540,8 @@ TEST_CASE("random bytes in ring, control and consumers never crash or hang a rea
     for (int i = 0; i < 64; ++i) {
       const Offset at = (random() % 3 != 0 ? random() % kRing : kRing + random() % kRing) & ~Offset{15};
       noise(p->at(at) + 8, 8);
-      if (random() % 2 != 0) store_meta(*p->header_at(at), {static_cast<std::uint32_t>(random() % 300), 0, RecordKind::data, 0});
+      if (random() % 2 != 0)
+        store_meta(*p->header_at(at), {static_cast<std::uint32_t>(random() % 300), 0, RecordKind::data, 0});
       store_commit(*p->header_at(at), p->mix().word(at));
     }
     PartitionReader reader = live_reader(p, random() % 2 != 0 ? ReadUpTo::committed : ReadUpTo::durable);
@@ -543,7 +553,8 @@ TEST_CASE("random bytes in ring, control and consumers never crash or hang a rea
     }
     for (int i = 0; i < 20; ++i) {
       std::size_t count = 0;
-      static_cast<void>(reader.read([](const Record& r) { return r.payload().size() > kRing ? Flow::stop : Flow::go_on; }, 50, count));
+      static_cast<void>(reader.read(
+          [](const Record& r) { return r.payload().size() > kRing ? Flow::stop : Flow::go_on; }, 50, count));
       static_cast<void>(reader.ready());
       static_cast<void>(reader.held_by_dead());
       reader.skip_gap();

@@ -60,29 +60,37 @@ TEST_CASE("a truncated, emptied, lengthened, sparse, zero-filled or random file 
   std::mt19937_64 random(1);
   const Row rows[] = {
       {"empty", [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), 0) == 0); }},
-      {"shorter than its identity", [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), 87) == 0); }},
-      {"cut by one byte", [](const std::string& p, std::uint64_t n) { REQUIRE(::truncate(p.c_str(), static_cast<off_t>(n - 1)) == 0); }},
+      {"shorter than its identity",
+       [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), 87) == 0); }},
+      {"cut by one byte",
+       [](const std::string& p, std::uint64_t n) { REQUIRE(::truncate(p.c_str(), static_cast<off_t>(n - 1)) == 0); }},
       {"cut to its first page", [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), 4096) == 0); }},
-      {"a terabyte, sparse", [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), off_t{1} << 40) == 0); }},
-      {"right size but holes", [](const std::string& p, std::uint64_t n) {
+      {"a terabyte, sparse",
+       [](const std::string& p, std::uint64_t) { REQUIRE(::truncate(p.c_str(), off_t{1} << 40) == 0); }},
+      {"right size but holes",
+       [](const std::string& p, std::uint64_t n) {
          REQUIRE(::truncate(p.c_str(), 4096) == 0);
          REQUIRE(::truncate(p.c_str(), static_cast<off_t>(n)) == 0);
        }},
       {"zero-filled", [](const std::string& p, std::uint64_t n) { write_file(p, 0, std::vector<std::byte>(n)); }},
-      {"random", [&](const std::string& p, std::uint64_t n) {
+      {"random",
+       [&](const std::string& p, std::uint64_t n) {
          std::vector<std::byte> noise(n);
          for (std::byte& b : noise) b = static_cast<std::byte>(random());
          write_file(p, 0, noise);
        }},
-      {"a directory", [](const std::string& p, std::uint64_t) {
+      {"a directory",
+       [](const std::string& p, std::uint64_t) {
          remove_file(p);
          make_directory(p, Sharing::owner);
        }},
-      {"a pipe nobody writes to", [](const std::string& p, std::uint64_t) {
+      {"a pipe nobody writes to",
+       [](const std::string& p, std::uint64_t) {
          remove_file(p);
          REQUIRE(::mkfifo(p.c_str(), 0600) == 0);
        }},
-      {"a symbolic link", [](const std::string& p, std::uint64_t) {
+      {"a symbolic link",
+       [](const std::string& p, std::uint64_t) {
          REQUIRE(::rename(p.c_str(), (p + ".real").c_str()) == 0);
          REQUIRE(::symlink((p + ".real").c_str(), p.c_str()) == 0);
        }},
@@ -178,7 +186,7 @@ TEST_CASE("an observer who may only read gets everything but announcements and s
           if (texts(drain(reader).records) != std::vector<std::string>{"seen"}) return 3;
           if (reader.held_by_dead()) return 4;
           Sleeper sleeper;
-          sleeper.sleep({&reader, 1}, Deadline::after_ns(1'000'000));
+          sleeper.sleep({&reader, 1}, Deadline::after_ns(1'000'000));  // sleep-ok: must not write anywhere
           return attach_fails(place, Access::read_write) == Code::no_permission ? 0 : 5;
         })) == 0);
 }

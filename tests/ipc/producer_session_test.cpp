@@ -80,7 +80,7 @@ TEST_CASE("a killed exclusive producer stands in nobody's way, reaped or not") {
   CHECK(result_of(pid) == 1000 + SIGKILL);
 }
 
-TEST_CASE("all slots taken: an error that counts them; one given back is enough") {
+TEST_CASE("all slots taken: an error that counts them, one given back is enough") {
   RingPlace place;
   const auto p = place.attach();
   std::vector<FileLock> others;
@@ -134,7 +134,9 @@ TEST_CASE("without a descriptor left attaching is an error, and nobody is taken 
 TEST_CASE("the mode changes only while no repairer is at work", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
-  { SharedProducer last(p, {}); }
+  {
+    SharedProducer last(p, {});
+  }
   FileLock repairer = FileLock::try_lock(place.paths().repair_lock(), LockMode::exclusive);
   REQUIRE(repairer);
   std::atomic<bool> attached{false};
@@ -151,7 +153,8 @@ TEST_CASE("the mode changes only while no repairer is at work", "[threads]") {
   CHECK(p->control().notices.mode.load() == ProducerMode::exclusive);
 }
 
-TEST_CASE("many attach at once, in both modes: one exclusive producer or several shared ones, never both", "[threads]") {
+TEST_CASE("many attach at once, in both modes: one exclusive producer or several shared ones, never both",
+          "[threads]") {
   RingPlace place({.ring_bytes = 4 * kMiB});  // each exclusive one takes a chunk
   const auto p = place.attach();
   std::atomic<int> exclusive{0}, shared{0}, together{0}, attached{0}, wrong_code{0};

@@ -161,7 +161,9 @@ TEST_CASE("an aborted claim becomes padding: explicitly, when dropped, when assi
       claim.abort();
       claim.abort();
     }
-    { auto claim = producer.claim(100); }
+    {
+      auto claim = producer.claim(100);
+    }
     {
       auto claim = producer.claim(100);
       auto moved = std::move(claim);
@@ -205,7 +207,8 @@ TEST_CASE("a batch shows whole, across any poll size, and counts as one claim") 
           2, count);
       REQUIRE(count > 0);
       // A boundary is never inside the batch.
-      CHECK(walk_committed(*p, a.position.offset, reader.offset()).end == (got.size() == sent.size() ? a.end : a.position.offset));
+      CHECK(walk_committed(*p, a.position.offset, reader.offset()).end ==
+            (got.size() == sent.size() ? a.end : a.position.offset));
     }
     CHECK_FALSE(more);
     CHECK(got == sent);

@@ -20,16 +20,18 @@ constexpr auto kConf = NoteState::confirmed;
 
 struct Row {
   const char* name;
-  Offset reserved;                  // as h + ...
-  std::vector<NoteSeen> notes;      // start and end as h + ...
-  std::vector<Offset> words;        // valid commit words, as h + ...
+  Offset reserved;              // as h + ...
+  std::vector<NoteSeen> notes;  // start and end as h + ...
+  std::vector<Offset> words;    // valid commit words, as h + ...
   RepairChoice choice;
   Offset end = 0;
 };
 
-using Decide = std::function<RepairDecision(Offset, Offset, std::span<const NoteSeen>, const std::function<bool(Offset)>&)>;
+using Decide =
+    std::function<RepairDecision(Offset, Offset, std::span<const NoteSeen>, const std::function<bool(Offset)>&)>;
 
-RepairDecision as_built(Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>& starts) {
+RepairDecision as_built(Offset h, Offset reserved, std::span<const NoteSeen> notes,
+                        const std::function<bool(Offset)>& starts) {
   return decide_repair(h, reserved, notes, 65536, 16384, starts);
 }
 
@@ -38,15 +40,34 @@ std::vector<Row> decision_table() {
              bad = RepairChoice::corrupt;
   return {
       {"confirmed, dead: closed exactly", 512, {{0, 64, kConf, true}}, {}, close, 64},
-      {"confirmed, dead, a batch: as a whole, not to its first inner word", 512, {{0, 192, kConf, true}}, {64, 128}, close, 192},
+      {"confirmed, dead, a batch: as a whole, not to its first inner word",
+       512,
+       {{0, 192, kConf, true}},
+       {64, 128},
+       close,
+       192},
       {"confirmed, alive: wait", 512, {{0, 64, kConf, false}}, {}, wait},
       {"tentative, alive: it may have won", 512, {{0, 64, kTent, false}}, {64}, wait},
-      {"one dead confirmed, another alive that lost: wait for its clearing", 512, {{0, 64, kConf, true}, {0, 32, kTent, false}}, {}, wait},
+      {"one dead confirmed, another alive that lost: wait for its clearing",
+       512,
+       {{0, 64, kConf, true}, {0, 32, kTent, false}},
+       {},
+       wait},
       {"tentative, dead, last claim of all", 64, {{0, 64, kTent, true}}, {}, close, 64},
       {"tentative, dead, a committed claim behind it", 128, {{0, 64, kTent, true}}, {64}, close, 64},
       {"tentative, dead, a noted claim behind it", 128, {{0, 64, kTent, true}, {64, 128, kConf, true}}, {}, close, 64},
-      {"two dead, the shorter won", 256, {{0, 32, kTent, true}, {0, 64, kTent, true}, {32, 256, kConf, false}}, {}, close, 32},
-      {"two dead, the longer won", 256, {{0, 32, kTent, true}, {0, 64, kTent, true}, {64, 256, kConf, false}}, {}, close, 64},
+      {"two dead, the shorter won",
+       256,
+       {{0, 32, kTent, true}, {0, 64, kTent, true}, {32, 256, kConf, false}},
+       {},
+       close,
+       32},
+      {"two dead, the longer won",
+       256,
+       {{0, 32, kTent, true}, {0, 64, kTent, true}, {64, 256, kConf, false}},
+       {},
+       close,
+       64},
       {"two dead of one length", 64, {{0, 64, kTent, true}, {0, 64, kTent, true}}, {}, close, 64},
       {"confirmed beats tentative", 256, {{0, 32, kTent, true}, {0, 64, kConf, true}}, {32, 64}, close, 64},
       {"a note elsewhere says nothing of h", 512, {{64, 128, kConf, true}}, {}, again},
@@ -67,7 +88,9 @@ int wrong(const Decide& decide) {
   int count = 0;
   for (Row row : decision_table()) {
     for (NoteSeen& n : row.notes) n.start += kH, n.end += kH;
-    const auto starts = [&](Offset e) { return std::find(row.words.begin(), row.words.end(), e - kH) != row.words.end(); };
+    const auto starts = [&](Offset e) {
+      return std::find(row.words.begin(), row.words.end(), e - kH) != row.words.end();
+    };
     const RepairDecision d = decide(kH, kH + row.reserved, row.notes, starts);
     if (d.choice != row.choice || (d.choice == RepairChoice::close && d.end != kH + row.end)) ++count;
   }
@@ -78,7 +101,9 @@ TEST_CASE("the decision what closes the hole, row by row") {
   for (Row row : decision_table()) {
     INFO(row.name);
     for (NoteSeen& n : row.notes) n.start += kH, n.end += kH;
-    const auto starts = [&](Offset e) { return std::find(row.words.begin(), row.words.end(), e - kH) != row.words.end(); };
+    const auto starts = [&](Offset e) {
+      return std::find(row.words.begin(), row.words.end(), e - kH) != row.words.end();
+    };
     const RepairDecision d = as_built(kH, kH + row.reserved, row.notes, starts);
     CHECK(d.choice == row.choice);
     if (row.choice == RepairChoice::close) CHECK(d.end == kH + row.end);
@@ -95,31 +120,41 @@ TEST_CASE("every weaker version of the decision is wrong somewhere in the table"
     };
   };
   INFO("takes everybody for dead");
-  CHECK(wrong(edited([](auto& notes) { for (auto& n : notes) n.dead = true; })) > 0);
+  CHECK(wrong(edited([](auto& notes) {
+          for (auto& n : notes) n.dead = true;
+        })) > 0);
   INFO("believes a tentative note as if it were confirmed");
-  CHECK(wrong(edited([](auto& notes) { for (auto& n : notes) if (n.state == kTent) n.state = kConf; })) > 0);
+  CHECK(wrong(edited([](auto& notes) {
+          for (auto& n : notes)
+            if (n.state == kTent) n.state = kConf;
+        })) > 0);
   INFO("ignores tentative notes");
-  CHECK(wrong(edited([](auto& notes) { for (auto& n : notes) if (n.state == kTent) n.state = kNone; })) > 0);
+  CHECK(wrong(edited([](auto& notes) {
+          for (auto& n : notes)
+            if (n.state == kTent) n.state = kNone;
+        })) > 0);
   INFO("closes up to the first valid word: the first record of a dead batch only");
-  CHECK(wrong([](Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>& starts) {
-          RepairDecision d = as_built(h, reserved, notes, starts);
-          for (Offset e = h + 16; d.choice == RepairChoice::close && e < d.end; e += 16) {
-            if (starts(e)) d.end = e;
-          }
-          return d;
-        }) > 0);
+  CHECK(
+      wrong([](Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>& starts) {
+        RepairDecision d = as_built(h, reserved, notes, starts);
+        for (Offset e = h + 16; d.choice == RepairChoice::close && e < d.end; e += 16) {
+          if (starts(e)) d.end = e;
+        }
+        return d;
+      }) > 0);
   INFO("does not ask whether a claim starts at a tentative end");
   CHECK(wrong([](Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>&) {
           return as_built(h, reserved, notes, [](Offset) { return true; });
         }) > 0);
   INFO("does not count notes as signs of a claim");
-  CHECK(wrong([](Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>& starts) {
-          std::vector<NoteSeen> here;
-          for (const NoteSeen& n : notes) {
-            if (n.start == h) here.push_back(n);
-          }
-          return as_built(h, reserved, here, starts);
-        }) > 0);
+  CHECK(
+      wrong([](Offset h, Offset reserved, std::span<const NoteSeen> notes, const std::function<bool(Offset)>& starts) {
+        std::vector<NoteSeen> here;
+        for (const NoteSeen& n : notes) {
+          if (n.start == h) here.push_back(n);
+        }
+        return as_built(h, reserved, here, starts);
+      }) > 0);
 }
 
 // ---- A dies after step k.
@@ -131,7 +166,9 @@ enum class Seen { absent, skipped, read };
 class SteppedProducer {
  public:
   SteppedProducer(const RingPlace& place, Partition& p, std::size_t slot)
-      : p_(p), lock_(FileLock::try_lock(place.paths().slots_lock(), LockMode::exclusive, slot)), slot_(p.control().slots[slot]) {
+      : p_(p),
+        lock_(FileLock::try_lock(place.paths().slots_lock(), LockMode::exclusive, slot)),
+        slot_(p.control().slots[slot]) {
     REQUIRE(lock_);
   }
   // A batch of two records of 48 bytes each, as far as `last`.
@@ -149,7 +186,8 @@ class SteppedProducer {
     for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{48}}) {
       const std::string_view text = at == 0 ? "A, the first record" : "A, the second one..";
       copy_to_ring(p_.at(begin + at) + kRecordHeaderBytes, text.data(), text.size());
-      store_meta(*p_.header_at(begin + at), {19, 0, RecordKind::data, static_cast<std::uint8_t>(at == 0 ? flag::kMoreInBatch : 0)});
+      store_meta(*p_.header_at(begin + at),
+                 {19, 0, RecordKind::data, static_cast<std::uint8_t>(at == 0 ? flag::kMoreInBatch : 0)});
       if (last == Step::payload_half) return;
     }
     store_commit(*p_.header_at(begin + 48), p_.mix().word(begin + 48));
@@ -254,7 +292,8 @@ TEST_CASE("two dead tentative notes at one place: what follows tells which of th
       if (followed) REQUIRE(b.append("B"));
       CHECK(repair_claim_at_committed_end(*p) == RepairResult::repaired);
       CHECK(find_committed_end(*p).end == p->control().claims.reserved_end.load());
-      CHECK(texts(drain(reader).records) == (followed ? std::vector<std::string>{"before", "B"} : std::vector<std::string>{"before"}));
+      CHECK(texts(drain(reader).records) ==
+            (followed ? std::vector<std::string>{"before", "B"} : std::vector<std::string>{"before"}));
       CHECK(note_settled(*p, 100));
       CHECK(note_settled(*p, 101));
     }
@@ -308,11 +347,14 @@ TEST_CASE("a slot with an unsettled note is left alone, and the note of one whos
   CHECK(slot.start_state.load() == 0);
 }
 
-TEST_CASE("an exclusive producer's chunk is never taken for a dead claim, whatever the notes of the last generation say") {
+TEST_CASE(
+    "an exclusive producer's chunk is never taken for a dead claim, whatever the notes of the last generation say") {
   for (const std::uint64_t stale : {std::uint64_t{48}, std::uint64_t{kBlock}}) {
     RingPlace place;
     const auto p = place.attach();
-    { SharedProducer last(p, {}); }
+    {
+      SharedProducer last(p, {});
+    }
     // Somebody noted this claim and died before its CAS: settled, and never cleared.
     const Offset at = p->control().claims.reserved_end.load();
     auto& slot = p->control().slots[9];
@@ -341,8 +383,8 @@ TEST_CASE("after an exclusive producer's death its chunk is padded, whatever was
     std::uint64_t chunk;
   };
   for (const Start& start : starts()) {
-    for (const Dead& dead : {Dead{"nothing written", false, 4096}, Dead{"half a batch", true, 4096}, Dead{"one unit left", false, 16},
-                             Dead{"a claim of a quarter", true, kRing / 4}}) {
+    for (const Dead& dead : {Dead{"nothing written", false, 4096}, Dead{"half a batch", true, 4096},
+                             Dead{"one unit left", false, 16}, Dead{"a claim of a quarter", true, kRing / 4}}) {
       INFO(start.name << ", " << dead.name);
       RingPlace place({}, start);
       const auto p = place.attach();
@@ -446,14 +488,18 @@ TEST_CASE("watermarks and notes that can't be make attaching an error, not a cra
     for (const bool exclusive : {true, false}) {
       RingPlace place({}, {"somewhere", kRing, kRing + 512});
       const auto p = place.attach();
-      { ExclusiveProducer before(p, {}); }
+      {
+        ExclusiveProducer before(p, {});
+      }
       damage(*p);
       std::vector<std::byte> ring(p->records(), p->records() + kRing);
       std::string sentence;
       const Code code = code_of(
           [&] {
-            if (exclusive) ExclusiveProducer(p, {});
-            else SharedProducer(p, {});
+            if (exclusive)
+              ExclusiveProducer(p, {});
+            else
+              SharedProducer(p, {});
           },
           &sentence);
       INFO(sentence);
@@ -514,7 +560,8 @@ TEST_CASE("producers that are killed at random leave whole records, in order, an
   for (int round = 0; round < 8; ++round) {
     const bool exclusive = round % 4 == 3;
     const Start& start = starts()[static_cast<std::size_t>(round) % 2];
-    RingPlace place({.ring_bytes = 4 * kMiB}, {start.name, align_down(start.begin, 4 * kMiB), align_down(start.begin, 4 * kMiB)});
+    RingPlace place({.ring_bytes = 4 * kMiB},
+                    {start.name, align_down(start.begin, 4 * kMiB), align_down(start.begin, 4 * kMiB)});
     std::vector<std::pair<pid_t, int>> children;
     for (std::size_t c = 0; c < (exclusive ? 1 : kChildren); ++c) {
       int ends[2];
@@ -523,7 +570,8 @@ TEST_CASE("producers that are killed at random leave whole records, in order, an
         const auto p = place.attach();
         const auto run = [&](auto&& producer) {
           for (int i = 0; i < 5000; ++i) {
-            const std::string text = std::to_string(c) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 90), '.');
+            const std::string text =
+                std::to_string(c) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 90), '.');
             Appended a;
             if (i % 3 == 0) {
               auto claim = producer.claim(text.size());

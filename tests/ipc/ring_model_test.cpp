@@ -58,9 +58,11 @@ class Model {
  private:
   void add_reader(bool durable) {
     auto history = options_.ephemeral ? nullptr : std::make_unique<HandHistory>(disk_);
-    readers_.push_back({PartitionReader(0, {p_, std::move(history)}, nullptr,
-                                        durable ? ReadUpTo::durable : ReadUpTo::committed),
-                        {}, 0, durable});
+    readers_.push_back(
+        {PartitionReader(0, {p_, std::move(history)}, nullptr, durable ? ReadUpTo::durable : ReadUpTo::committed),
+         {},
+         0,
+         durable});
     readers_.back().reader.start_at_boundary(end());
   }
 
@@ -133,7 +135,8 @@ class Model {
     bool right = true;
     const ReadStop stop = r.reader.read(
         [&](const Record& record) {
-          right = right && !r.left.empty() && r.left.front().offset == record.offset() && r.left.front().text == record.text();
+          right = right && !r.left.empty() && r.left.front().offset == record.offset() &&
+                  r.left.front().text == record.text();
           if (!r.left.empty()) r.left.pop_front();
           return Flow::go_on;
         },

@@ -15,6 +15,10 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t kMinuteNs = 60'000'000'000U;
 
+void doze(Sleeper& sleeper, std::span<PartitionReader> readers, Deadline deadline) {
+  sleeper.sleep(readers, deadline);  // sleep-ok: this is what is tested
+}
+
 TEST_CASE("nothing is stepped and no clock is read while nobody sleeps") {
   RingPlace place;
   const auto p = place.attach();
@@ -24,7 +28,7 @@ TEST_CASE("nothing is stepped and no clock is read while nobody sleeps") {
   CHECK(p->control().notices.last_wake_ns.load() == 0);
 }
 
-TEST_CASE("a commit clears the announcement first, then steps the word; the announcement of the dead costs one call") {
+TEST_CASE("a commit clears the announcement first, then steps the word, the announcement of the dead costs one call") {
   for (const bool shared : {false, true}) {
     RingPlace place;
     const auto p = place.attach();
@@ -79,7 +83,7 @@ TEST_CASE("a sleep right after a wake-up is a short one, though nothing steps th
   for (int i = 0; i < 20; ++i) {
     p->consumers().wake.sequence.fetch_add(1);  // somebody was woken just now
     const std::uint64_t start = monotonic_ns();
-    sleeper.sleep({&reader, 1}, Deadline::after_ns(kMinuteNs));
+    doze(sleeper, {&reader, 1}, Deadline::after_ns(kMinuteNs));
     shortest = std::min(shortest, monotonic_ns() - start);
     CHECK(p->consumers().announcement.asleep.load() == 1);
   }
@@ -94,12 +98,12 @@ TEST_CASE("a sleep ends at once when there is something already, a gap to tell i
   ExclusiveProducer producer(p, {});
   Sleeper sleeper;
   REQUIRE(producer.append("there"));
-  sleeper.sleep({&reader, 1}, Deadline::never());
+  doze(sleeper, {&reader, 1}, Deadline::never());
   for (int i = 0; i < 300; ++i) REQUIRE(producer.append(std::string(500, 'x')));
-  sleeper.sleep({&reader, 1}, Deadline::never());
+  doze(sleeper, {&reader, 1}, Deadline::never());
   REQUIRE(reader.start_at(0));
   REQUIRE(reader.gap_pending());
-  sleeper.sleep({&reader, 1}, Deadline::never());
+  doze(sleeper, {&reader, 1}, Deadline::never());
   SUCCEED("came back three times");
 }
 
@@ -114,12 +118,12 @@ TEST_CASE("one who reads up to durable sleeps short while something is committed
   std::uint64_t shortest = UINT64_MAX;
   for (int i = 0; i < 10; ++i) {
     const std::uint64_t start = monotonic_ns();
-    sleeper.sleep({&reader, 1}, Deadline::after_ns(kMinuteNs));
+    doze(sleeper, {&reader, 1}, Deadline::after_ns(kMinuteNs));
     if (i >= 2) shortest = std::min(shortest, monotonic_ns() - start);  // by then it would sleep long
   }
   CHECK(shortest < 50'000'000);
   p->control().persister.durable_end.store(find_committed_end(*p).end);
-  sleeper.sleep({&reader, 1}, Deadline::never());
+  doze(sleeper, {&reader, 1}, Deadline::never());
   CHECK(drain(reader).records.size() == 1);
 }
 
@@ -166,10 +170,10 @@ TEST_CASE("a sleeper in another process is woken by either kind of producer") {
       reader.start_at_boundary(0);
       Sleeper sleeper;
       // Into a long sleep: two short ones in vain come first.
-      for (int i = 0; i < 2; ++i) sleeper.sleep({&reader, 1}, Deadline::after_ns(kMinuteNs));
+      for (int i = 0; i < 2; ++i) doze(sleeper, {&reader, 1}, Deadline::after_ns(kMinuteNs));
       announced.pass();
       const Deadline deadline = Deadline::after_ns(kMinuteNs);
-      while (!reader.ready() && !deadline.passed()) sleeper.sleep({&reader, 1}, deadline);
+      while (!reader.ready() && !deadline.passed()) doze(sleeper, {&reader, 1}, deadline);
       return drain(reader).records.size() == 1 ? 0 : 1;
     });
     announced.await();
@@ -203,8 +207,10 @@ TEST_CASE("one sleeper waits for several partitions, some of which it can't anno
     Sleeper sleeper;
     go.store(true);
     const Deadline deadline = Deadline::after_ns(kMinuteNs);
-    const auto any = [&] { return std::any_of(readers.begin(), readers.end(), [](PartitionReader& r) { return r.ready(); }); };
-    while (!any() && !deadline.passed()) sleeper.sleep(readers, deadline);
+    const auto any = [&] {
+      return std::any_of(readers.begin(), readers.end(), [](PartitionReader& r) { return r.ready(); });
+    };
+    while (!any() && !deadline.passed()) doze(sleeper, readers, deadline);
     CHECK(any());
     sender.join();
   }

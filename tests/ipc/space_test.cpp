@@ -48,34 +48,36 @@ void for_both(const RingOptions& options, Case&& one) {
   }
 }
 
-TEST_CASE("block: a producer stops at reclaimable_end + capacity, to the record, and goes on when space is given back") {
-  for_both({.ephemeral = false}, [](RingPlace& place, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
-    auto& area = p->control().persister;
-    const Offset given = align_down(start.at, kBlock);
-    area.reclaimable_end.store(given);
-    Appended last;
-    fill(producer, 100, last);
-    CHECK(last.status == AppendStatus::full);
-    CHECK(last.blocked == Blocked::no_persister);
-    const Offset end = find_committed_end(*p).end;
-    CHECK(end <= given + kRing);
-    CHECK(end + record_bytes(100) > given + kRing);
-    CHECK(p->control().claims.reserved_end.load() <= given + kRing);  // INV-5
-    CHECK(p->control().commits.committed_end.load() == end);          // told at a full ring
-    {
-      const FileLock role = FileLock::try_lock(place.paths().role_lock(), LockMode::exclusive);
-      CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::disk_behind);
-      area.state.store(PersisterState::no_space);
-      CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::no_space);
-      area.state.store(PersisterState::io_error);
-      CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::io_error);
-      area.state.store(PersisterState::working);
-    }
-    area.reclaimable_end.store(given + kBlock);
-    const std::size_t more = fill(producer, 100, last);
-    CHECK(more >= kBlock / record_bytes(100) - 1);
-    CHECK(find_committed_end(*p).end <= given + kBlock + kRing);
-  });
+TEST_CASE(
+    "block: a producer stops at reclaimable_end + capacity, to the record, and goes on when space is given back") {
+  for_both({.ephemeral = false},
+           [](RingPlace& place, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
+             auto& area = p->control().persister;
+             const Offset given = align_down(start.at, kBlock);
+             area.reclaimable_end.store(given);
+             Appended last;
+             fill(producer, 100, last);
+             CHECK(last.status == AppendStatus::full);
+             CHECK(last.blocked == Blocked::no_persister);
+             const Offset end = find_committed_end(*p).end;
+             CHECK(end <= given + kRing);
+             CHECK(end + record_bytes(100) > given + kRing);
+             CHECK(p->control().claims.reserved_end.load() <= given + kRing);  // INV-5
+             CHECK(p->control().commits.committed_end.load() == end);          // told at a full ring
+             {
+               const FileLock role = FileLock::try_lock(place.paths().role_lock(), LockMode::exclusive);
+               CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::disk_behind);
+               area.state.store(PersisterState::no_space);
+               CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::no_space);
+               area.state.store(PersisterState::io_error);
+               CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::io_error);
+               area.state.store(PersisterState::working);
+             }
+             area.reclaimable_end.store(given + kBlock);
+             const std::size_t more = fill(producer, 100, last);
+             CHECK(more >= kBlock / record_bytes(100) - 1);
+             CHECK(find_committed_end(*p).end <= given + kBlock + kRing);
+           });
 }
 
 TEST_CASE("drop_new: refused at once and counted, and nothing of it is in the log") {
@@ -108,30 +110,32 @@ TEST_CASE("overwrite: never waits for the disk, but stops at the horizon") {
 }
 
 TEST_CASE("the horizon holds under block as well, and is named") {
-  for_both({.ephemeral = false}, [](RingPlace& place, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
-    const FileLock role = FileLock::try_lock(place.paths().role_lock(), LockMode::exclusive);
-    p->control().persister.horizon.store(align_down(start.at, kBlock) + 2 * kBlock);
-    p->control().persister.reclaimable_end.store(align_down(start.at, kBlock));
-    Appended last;
-    fill(producer, 100, last);
-    CHECK(last.status == AppendStatus::full);
-    CHECK(last.blocked == Blocked::no_horizon);
-    CHECK(p->control().claims.reserved_end.load() <= align_down(start.at, kBlock) + 2 * kBlock);
-  });
+  for_both({.ephemeral = false},
+           [](RingPlace& place, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
+             const FileLock role = FileLock::try_lock(place.paths().role_lock(), LockMode::exclusive);
+             p->control().persister.horizon.store(align_down(start.at, kBlock) + 2 * kBlock);
+             p->control().persister.reclaimable_end.store(align_down(start.at, kBlock));
+             Appended last;
+             fill(producer, 100, last);
+             CHECK(last.status == AppendStatus::full);
+             CHECK(last.blocked == Blocked::no_horizon);
+             CHECK(p->control().claims.reserved_end.load() <= align_down(start.at, kBlock) + 2 * kBlock);
+           });
 }
 
 TEST_CASE("watermarks off the grid don't put a single claim off it") {
-  for_both({.ephemeral = false}, [](RingPlace&, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
-    p->control().persister.reclaimable_end.store(align_down(start.at, kBlock) + 1);
-    p->control().persister.horizon.store(start.at + 3 * kBlock + 9);
-    Appended last;
-    fill(producer, 0, last);
-    CHECK(last.status == AppendStatus::full);
-    CHECK(p->control().claims.reserved_end.load() % kRecordAlign == 0);
-    producer.close();
-    CHECK(p->control().claims.reserved_end.load() % kRecordAlign == 0);
-    CHECK(find_committed_end(*p).end == p->control().claims.reserved_end.load());
-  });
+  for_both({.ephemeral = false},
+           [](RingPlace&, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
+             p->control().persister.reclaimable_end.store(align_down(start.at, kBlock) + 1);
+             p->control().persister.horizon.store(start.at + 3 * kBlock + 9);
+             Appended last;
+             fill(producer, 0, last);
+             CHECK(last.status == AppendStatus::full);
+             CHECK(p->control().claims.reserved_end.load() % kRecordAlign == 0);
+             producer.close();
+             CHECK(p->control().claims.reserved_end.load() % kRecordAlign == 0);
+             CHECK(find_committed_end(*p).end == p->control().claims.reserved_end.load());
+           });
 }
 
 TEST_CASE("a producer that waits goes on as soon as space is given back", "[threads]") {
@@ -182,7 +186,8 @@ struct Gate {
   FileLock lock;
   ConsumerSlot* slot;
   Gate(const RingPlace& place, Partition& p, std::size_t i, Offset offset)
-      : lock(FileLock::try_lock(place.paths().consumers_lock(), LockMode::exclusive, i)), slot(&p.consumers().slots[i]) {
+      : lock(FileLock::try_lock(place.paths().consumers_lock(), LockMode::exclusive, i)),
+        slot(&p.consumers().slots[i]) {
     REQUIRE(lock);
     auto& used = p.consumers().announcement.gate_slots;
     used.store(std::max(used.load(), static_cast<std::uint32_t>(i + 1)));
@@ -211,8 +216,8 @@ TEST_CASE("a live gating consumer holds producers at its gate, and a dead one do
 }
 
 TEST_CASE("hostile gates: off the grid, in the past, in the future, at the end of numbers") {
-  for (const Offset gate : {Offset{0}, Offset{1}, Offset{1007}, kFourGiB * 7 + 3, kOffsetEnd - 1, kOffsetEnd, UINT64_MAX - 1,
-                            UINT64_MAX - kRing + 1}) {
+  for (const Offset gate : {Offset{0}, Offset{1}, Offset{1007}, kFourGiB * 7 + 3, kOffsetEnd - 1, kOffsetEnd,
+                            UINT64_MAX - 1, UINT64_MAX - kRing + 1}) {
     for_both({}, [&](RingPlace& place, const std::shared_ptr<Partition>& p, auto& producer, const Start& start) {
       INFO("gate " << gate);
       p->consumers().announcement.gate_slots.store(UINT32_MAX);

@@ -83,9 +83,9 @@ TEST_CASE("each impossible setting is refused, and the sentence says what is pos
 }
 
 TEST_CASE("names that could leave the directory or confuse a shell are refused") {
-  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string(".hidden"), std::string("a/b"),
-                                  std::string("../a"), std::string("a b"), std::string("a\n"), std::string("a\0b", 3),
-                                  std::string("\xC3\xA4"), std::string(201, 'a')}) {
+  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string(".hidden"),
+                                  std::string("a/b"), std::string("../a"), std::string("a b"), std::string("a\n"),
+                                  std::string("a\0b", 3), std::string("\xC3\xA4"), std::string(201, 'a')}) {
     INFO(name);
     CHECK(refused(name, {}) == Code::invalid_argument);
   }
@@ -103,8 +103,12 @@ TopicConfig sample() {
                            }));
 }
 
-std::string text_of(const std::vector<std::byte>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
-TopicConfig parse(const std::string& text) { return topic_config_from_json(std::as_bytes(std::span(text)), "/d/topic.json"); }
+std::string text_of(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+TopicConfig parse(const std::string& text) {
+  return topic_config_from_json(std::as_bytes(std::span(text)), "/d/topic.json");
+}
 
 TEST_CASE("a configuration comes back from its file as it was written") {
   const TopicConfig c = sample();
@@ -144,7 +148,8 @@ std::string sealed(json j) {
   return j.dump();
 }
 
-TEST_CASE("every field that is missing, of another type or out of range makes the file corrupt, though its checksum holds") {
+TEST_CASE(
+    "every field that is missing, of another type or out of range makes the file corrupt, though its checksum holds") {
   const json good = json::parse(text_of(to_json(sample())));
   CHECK_NOTHROW(parse(sealed(good)));
   for (const auto& [key, value] : good.items()) {
@@ -164,9 +169,9 @@ TEST_CASE("every field that is missing, of another type or out of range makes th
     CHECK(broken(sealed(swapped)) == Code::corrupt);
   }
   const std::pair<const char*, json> out_of_range[] = {
-      {"partitions", 0},      {"partitions", 1025},  {"ring", 65537},          {"ring", 0},        {"segment", 3},
-      {"retain", 1},          {"on_full", "wait"},   {"sync", "sometimes"},    {"sharing", "all"}, {"sync_interval_ms", 0},
-      {"name", "../escape"},  {"name", ""},          {"partitions", -1},       {"ring", -65536},   {"ephemeral", true},
+      {"partitions", 0},     {"partitions", 1025}, {"ring", 65537},       {"ring", 0},        {"segment", 3},
+      {"retain", 1},         {"on_full", "wait"},  {"sync", "sometimes"}, {"sharing", "all"}, {"sync_interval_ms", 0},
+      {"name", "../escape"}, {"name", ""},         {"partitions", -1},    {"ring", -65536},   {"ephemeral", true},
   };
   for (const auto& [key, value] : out_of_range) {
     INFO(key << " " << value);

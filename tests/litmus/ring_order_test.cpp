@@ -55,7 +55,9 @@ constexpr int kRecords = 20'000;
 // For a producer that nothing stops: goes on until the observer has met what it is to look at, on a busy machine as well.
 class Scene {
  public:
-  bool goes_on(int i) const noexcept { return i < kRecords || (!met_.load(std::memory_order_relaxed) && !limit_.passed()); }
+  bool goes_on(int i) const noexcept {
+    return i < kRecords || (!met_.load(std::memory_order_relaxed) && !limit_.passed());
+  }
   void met() noexcept { met_.store(true, std::memory_order_relaxed); }
 
  private:
@@ -207,7 +209,8 @@ TEST_CASE("S2 <- persister: no claim is past a horizon that is not on disk", "[t
         for (int i = 0; i < kRecords / 2; ++i) {
           static_cast<void>(producer.append(bytes_of(payload_of(1))));
           // relaxed: seen through the acquire load of the horizon, or not at all.
-          forbidden += p->control().claims.reserved_end.load(std::memory_order_relaxed) > on_disk.load(std::memory_order_relaxed);
+          forbidden += p->control().claims.reserved_end.load(std::memory_order_relaxed) >
+                       on_disk.load(std::memory_order_relaxed);
         }
       },
       [&] {
@@ -353,8 +356,8 @@ TEST_CASE("R4 -> A1, W1: a batch of a shared producer is seen whole or not at al
         if (stop == ReadStop::gap) return reader->skip_gap();  // lapped inside a batch, perhaps
         if (numbers.empty()) return;
         if (++batches > 10) scene.met();
-        forbidden += stop != ReadStop::stopped || numbers.size() != 3 || numbers[0] == UINT64_MAX || numbers[0] != numbers[1] ||
-                     numbers[1] != numbers[2];
+        forbidden += stop != ReadStop::stopped || numbers.size() != 3 || numbers[0] == UINT64_MAX ||
+                     numbers[0] != numbers[1] || numbers[1] != numbers[2];
       });
   CHECK(forbidden == 0);
   CHECK(batches > 0);
@@ -505,7 +508,8 @@ TEST_CASE("the drawing Progress: waiter and teller can't both miss", "[threads]"
     const std::uint32_t stepped_before = area.progress.load();
     bool saw = false;
     before.wait(i);
-    wait_progress(*p, 0, [&] { return saw = area.written_end.load(std::memory_order_acquire) == static_cast<Offset>(i + 1); });
+    wait_progress(*p, 0,
+                  [&] { return saw = area.written_end.load(std::memory_order_acquire) == static_cast<Offset>(i + 1); });
     after.wait(2 * i);
     forbidden += !saw && area.progress.load() == stepped_before;
     area.waiters.store(0);
@@ -541,7 +545,8 @@ TEST_CASE("the drawing Waking: after a membarrier committer and sleeper can't bo
     before.wait(i);
     asleep.store(1, std::memory_order_relaxed);
     static_cast<void>(membarrier_everyone());
-    const bool sleeper_saw = header.commit.load(std::memory_order_acquire) == p->mix().word(16 * static_cast<Offset>(i));
+    const bool sleeper_saw =
+        header.commit.load(std::memory_order_acquire) == p->mix().word(16 * static_cast<Offset>(i));
     after.wait(2 * i);
     forbidden += !committer_saw && !sleeper_saw;
     after.wait(2 * i + 1);

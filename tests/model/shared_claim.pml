@@ -4,7 +4,7 @@
    them. Memory is sequentially consistent; the litmus tests look at the rest.
 
    Asserted: nothing committed is closed or delivered twice, nothing that was never committed is delivered, a repairer writes over
-   dead claims only, and never stops for ever when everybody is dead.
+   dead claims only, and no dead claim is left for ever; nobody waits where nobody will wake him.
 
    Weaker versions, each of which fails (tests/model/model_test.sh):
      PART=1     a dead claim is closed to its first record only
@@ -32,6 +32,9 @@
 #endif
 #ifndef MAXO
 #define MAXO 4
+#endif
+#ifndef BATCH
+#define BATCH 2
 #endif
 #define NP 2
 #ifndef DEATHS
@@ -63,7 +66,7 @@ proctype producer(byte i) {
 again:
   atomic { mine = false; done = false; MAY_DIE; t = reserved;
     if :: t >= MAXO -> goto out :: else fi;
-    if :: n = 1 :: t + 2 <= MAXO -> n = 2 fi;
+    if :: n = 1 :: BATCH > 1 && t + 2 <= MAXO -> n = 2 fi;
     if :: t + n > committed + CAP -> goto no_room :: else fi;
     end_[i] = t + n }
   atomic { MAY_DIE; start[i] = t; state[i] = TENT }
@@ -85,11 +88,11 @@ no_room: atomic { (reserved < committed + CAP) -> t = 0; n = 0; goto again }
 died: atomic { alive[i] = false;
     if :: mine && !done -> j = 0; do :: j < n -> was_dead[t + j] = true; j++ :: else -> break od :: else fi;
     t = 0; n = 0; j = 0; mine = false; done = false }
-free: atomic { (reuses > 0 && !alive[i]) -> reuses--; alive[i] = true }   /* a new owner locks the slot ... */
+end_free: atomic { (reuses > 0 && !alive[i]) -> reuses--; alive[i] = true }   /* a new owner locks the slot ... */
   atomic {                                                                /* ... and keeps it if its note is settled */
     if :: UNSETTLED || state[i] == NONE || committed > start[i] || (state[i] == TENT && reserved == start[i]) ->
           state[i] = NONE; goto again
-       :: else -> alive[i] = false; goto free fi }
+       :: else -> alive[i] = false; goto end_free fi }
 out: skip
 }
 
@@ -124,7 +127,11 @@ proctype repairer() {
 look:
   atomic { T = 0; h = 0; b = 0; found = false; starts = false; all_dead = true;
     i = 0; do :: i < NP -> st[i] = 0; from[i] = 0; to[i] = 0; dead[i] = false; i++ :: else -> break od; i = 0 }
+#if TLATE
+end: atomic { committed < MAXO && word[committed % CAP] != committed + 1 -> h = committed }
+#else
 end: atomic { committed < reserved && word[committed % CAP] != committed + 1 -> h = committed }
+#endif
 #if !TLATE
   atomic { T = reserved; if :: h >= T -> goto look :: else fi }
 #endif
@@ -155,7 +162,12 @@ end: atomic { committed < reserved && word[committed % CAP] != committed + 1 -> 
                         if :: st[i] != NONE && from[i] == b -> starts = true :: else fi; i++ :: else -> break od;
         if :: found && (GUESS || starts || word[b % CAP] == b + 1) -> goto guessed :: else -> b++ fi }
      :: else -> break od;
-  atomic { assert(!(all_dead && committed == h)); goto look }   /* everybody dead and the hole left open: stuck for ever */
+  atomic {
+    assert(!(all_dead && committed == h));   /* everybody dead and the hole left open: stuck for ever */
+    i = 0; found = false;
+    do :: i < NP -> if :: state[i] != NONE && start[i] == h -> found = true :: else fi; i++ :: else -> break od;
+    assert(found || !was_dead[h] || committed != h);   /* a dead claim whose note is lost: stuck for ever, too */
+    goto look }
 guessed: atomic { R_MAY_DIE; close(h, b); goto look }
 }
 

@@ -154,7 +154,7 @@ TEST_CASE("a ring that was deleted under a living process is refused by name", "
   CHECK(open_for_reading(place.paths(), place.config(), 0) == nullptr);
 }
 
-TEST_CASE("another ring directory beside living processes is refused; beside none it is a new ring", "[threads]") {
+TEST_CASE("another ring directory beside living processes is refused, beside none it is a new ring", "[threads]") {
   OpenPlace place(tiny_topic());
   const Place elsewhere;
   const PartitionPaths paths = PartitionPaths::of(elsewhere.shm(), place.place().data(), place.config(), 0);

@@ -395,7 +395,7 @@ TEST_CASE("many threads in front of one exclusive producer keep each thread's or
     for (int t = 0; t < 3; ++t) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < 2000; ++i) {
-          const std::string text = std::to_string(t) + ":" + std::to_string(i) + std::string(i % 300, '.');
+          const std::string text = std::to_string(t) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 300), '.');
           while (async.append(text) != AppendStatus::ok) std::this_thread::yield();
         }
         CHECK(async.flush(kLong));

@@ -1,15 +1,16 @@
 #include "support/checked_queue.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <cstdio>
 
+#include "spillway/core/mapping.h"
 #include "spillway/persist/segment_file.h"
+#include "spillway/persist/segment_index.h"
 
-std::string history;
 namespace spillway::test {
 namespace {
 
@@ -55,15 +56,16 @@ bool CheckedQueue::needed(const File& file, const Operation& o) const {
     const std::uint64_t promised = std::min(end > range ? end - range : 0, kRangeBytes);
     const std::uint64_t here = std::min(promised, bytes_of(home->second, slot));
     const bool safe = twin != file.homes.end() && twin->second.covered;
-    if (here > (safe ? bytes_of(twin->second, slot) : 0)) { std::printf("VIOL %s home %lu slot %lu here %lu twin %s %lu durable %lu range %lu log:%s\n", o.file.c_str()+o.file.rfind('/'), o.begin, slot, here, twin==file.homes.end()?"none":twin->second.covered?"covered":"not covered", twin==file.homes.end()?0:bytes_of(twin->second,slot), end, range, history.c_str()); return true; }
+    if (here > (safe ? bytes_of(twin->second, slot) : 0)) return true;
   }
   return false;
 }
 
 bool CheckedQueue::submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
                                 std::uint64_t tag) noexcept {
-  Operation o{what_of(file_pos), path_of(fd), file_pos, file_pos + bytes, {from, from + bytes}, next_number_++};
+  Operation o{what_of(file_pos), path_of(fd), file_pos, file_pos + bytes, {from, from + bytes}, next_number_++, {}};
   check_write(o);
+  remember(o, fd);
   return submit(std::move(o), tag, [&] { return real_->submit_write(fd, from, bytes, file_pos, tag); });
 }
 
@@ -73,10 +75,11 @@ bool CheckedQueue::submit_read(int fd, std::byte* to, std::size_t bytes, std::ui
 }
 
 bool CheckedQueue::submit_sync(int fd, std::uint64_t tag) noexcept {
-  Operation o{What::sync, path_of(fd), 0, 0, {}, next_number_++};
+  Operation o{What::sync, path_of(fd), 0, 0, {}, next_number_++, {}};
   for (const auto& [other_tag, other] : operations_) {
     if (other.file == o.file && other.what == What::index) violations.push_back("a sync with an index write under way");
   }
+  o.covers = files_[o.file].written;
   return submit(std::move(o), tag, [&] { return real_->submit_sync(fd, tag); });
 }
 
@@ -84,7 +87,6 @@ bool CheckedQueue::submit(Operation operation, std::uint64_t tag, const std::fun
   if (operations_.size() >= depth()) return false;
   ++count[operation.what];
   const int error = fail ? fail(operation.what) : 0;
-  history += std::string("sub ")+(operation.what==What::sync?"S":operation.what==What::index?"I":"d")+"@"+std::to_string(operation.begin)+(error?"!":"")+"; ";
   if (error != 0) {
     failed_.push_back({tag, error});
   } else if (!forward()) {
@@ -119,22 +121,52 @@ void CheckedQueue::check_write(const Operation& o) {
   }
 }
 
+// What a block holds that is written for the first time: an old segment's bytes, or zeros.
+void CheckedQueue::remember(const Operation& o, int fd) {
+  File& file = files_[o.file];
+  const Mapping memory = Mapping::anonymous(kBlock);
+  for (std::uint64_t at = o.begin; at < o.end; at += kBlock) {
+    if (file.synced.contains(at) || file.before.contains(at)) continue;
+    read_at(fd, memory.data(), kBlock, at);
+    file.before[at] = {memory.data(), memory.data() + kBlock};
+  }
+}
+
+void CheckedQueue::lose_power(std::mt19937_64& random) {
+  constexpr std::size_t kSector = 512;
+  for (const auto& [path, file] : files_) {
+    const FileDescriptor fd = try_open_file(path, O_WRONLY);
+    if (!fd) continue;  // expired
+    for (const auto& [at, block] : file.written) {
+      const auto synced = file.synced.find(at);
+      const std::vector<std::byte>& old = synced != file.synced.end() ? synced->second : file.before.at(at);
+      std::vector<std::byte> torn = block.bytes;
+      const auto how = random() % 3;  // not at all, whole, or torn
+      for (std::size_t sector = 0; sector < kBlock; sector += kSector) {
+        if (how == 1 || (how == 2 && random() % 2 == 0)) continue;
+        std::copy_n(old.begin() + static_cast<std::ptrdiff_t>(sector), kSector,
+                    torn.begin() + static_cast<std::ptrdiff_t>(sector));
+      }
+      write_at(fd.get(), torn.data(), kBlock, at);
+    }
+    ::fdatasync(fd.get());
+  }
+}
+
 void CheckedQueue::note(const Operation& o, int error) {
   if (error != 0) return;
   File& file = files_[o.file];
-  if (o.what == What::index) {
-    file.homes[o.begin] = {o.bytes, o.number, false};
-    return;
+  const std::uint64_t number = next_number_++;
+  if (o.what == What::index) file.homes[o.begin] = {o.bytes, number, false};
+  for (std::uint64_t at = o.begin; at < o.end; at += kBlock) {
+    const auto* from = o.bytes.data() + (at - o.begin);
+    file.written[at] = {{from, from + kBlock}, number};
   }
-  if (o.what == What::log_bytes) {
-    for (std::uint64_t at = o.begin; at < o.end; at += kBlock) {
-      const auto* from = o.bytes.data() + (at - o.begin);
-      file.written[at] = {from, from + kBlock};
-    }
-    return;
+  for (const auto& [at, block] : o.covers) {
+    file.synced[at] = block.bytes;
+    if (file.written.contains(at) && file.written[at].number == block.number) file.written.erase(at);
   }
-  for (auto& [at, bytes] : file.written) file.synced[at] = bytes;
-  file.written.clear();
+  if (o.what != What::sync) return;
   for (auto& [position, home] : file.homes) home.covered = home.covered || (home.number != 0 && home.number < o.number);
 }
 
@@ -151,8 +183,6 @@ bool CheckedQueue::next(Deadline deadline, Completion& completion) noexcept {
   if (!found) return false;
   const auto operation = operations_.find(completion.tag);
   if (operation != operations_.end()) {
-    history += "done "+operation->second.file.substr(operation->second.file.size()-10,6)+"@"+std::to_string(operation->second.begin)+"="+std::to_string(completion.error)+" D"+std::to_string(durable_end())+"; ";
- if (history.size()>2500) history.erase(0,500);
     note(operation->second, completion.error);
     operations_.erase(operation);
   }

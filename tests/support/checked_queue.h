@@ -8,7 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -29,6 +29,10 @@ class CheckedQueue final : public IoQueue {
   // What was promised: entries of ranges before it must not get lost.
   std::function<std::uint64_t()> durable_end;
 
+  // What a power loss does to the files: of what was written and not synced each sector is as it was or as it was to
+  // be. Nothing is under way.
+  void lose_power(std::mt19937_64& random);
+
   std::vector<std::string> violations;
   std::map<What, int> count;
 
@@ -48,16 +52,22 @@ class CheckedQueue final : public IoQueue {
   bool next(Deadline deadline, Completion& completion) noexcept override;
 
  private:
+  struct Block {
+    std::vector<std::byte> bytes;
+    std::uint64_t number = 0;  // of the completion
+  };
   struct Operation {
     What what;
     std::string file;  // its path: a recycled segment is another file
     std::uint64_t begin, end;
     std::vector<std::byte> bytes;
-    std::uint64_t number;
+    std::uint64_t number;                     // in the order of all submissions and completions
+    std::map<std::uint64_t, Block> covers{};  // a sync: what it will have made durable
   };
   struct File {
-    std::map<std::uint64_t, std::vector<std::byte>> written;  // blocks, as completed since the last sync
-    std::map<std::uint64_t, std::vector<std::byte>> synced;   // blocks
+    std::map<std::uint64_t, Block> written;                   // blocks that no completed sync covers as they are
+    std::map<std::uint64_t, std::vector<std::byte>> synced;   // blocks, as they are on disk for certain
+    std::map<std::uint64_t, std::vector<std::byte>> before;   // blocks that were never synced, as they were
     struct Home {
       std::vector<std::byte> bytes;
       std::uint64_t number = 0;  // of the write that completed
@@ -69,6 +79,7 @@ class CheckedQueue final : public IoQueue {
   bool submit(Operation operation, std::uint64_t tag, const std::function<bool()>& forward);
   void check_write(const Operation& operation);
   void note(const Operation& operation, int error);
+  void remember(const Operation& operation, int fd);
   std::uint64_t twin_of(std::uint64_t home) const noexcept;
   std::uint64_t first_offset(const Operation& index_write) const;
   bool needed(const File& file, const Operation& index_write) const;

@@ -44,8 +44,9 @@ inline const std::vector<Start>& starts() {
 }
 
 inline void remove_tree(const std::string& path) {
-  ::nftw(path.c_str(), [](const char* name, const struct stat*, int, struct FTW*) { return std::remove(name); }, 16,
-         FTW_DEPTH | FTW_PHYS);
+  ::nftw(
+      path.c_str(), [](const char* name, const struct stat*, int, struct FTW*) { return std::remove(name); }, 16,
+      FTW_DEPTH | FTW_PHYS);
 }
 
 struct RingOptions {

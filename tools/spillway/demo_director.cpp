@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <nlohmann/json.hpp>
@@ -32,6 +33,7 @@ double per_second(const Seen& seen, std::uint64_t now, std::uint64_t shown) {
 }
 
 double mib(double bytes) { return bytes / (1024.0 * 1024.0); }
+double mib(std::uint64_t bytes) { return mib(static_cast<double>(bytes)); }
 
 TopicOptions topic_options(std::uint64_t ring, std::uint64_t segment) {
   TopicOptions options;
@@ -65,10 +67,10 @@ Report Director::run() {
   progress_ns_ = begin_ns_;
   start_persister();
   start_clients();
-  direct([&] { return firehose_seen_.at_ns != 0 && live_seen_.at_ns != 0 && slow_seen_.at_ns != 0; });
+  direct([&] {
+    return telemetry_seen_.at_ns != 0 && firehose_seen_.at_ns != 0 && live_seen_.at_ns != 0 && slow_seen_.at_ns != 0;
+  });
   show_header();
-  begin_ns_ = monotonic_ns();
-  rows_ = 0;
   direct([&] { return elapsed_s() >= plan_.stop_at_s(); });
   stop_slow();
   // On a machine too busy to write so much in time the consumer stays stopped for longer.
@@ -78,7 +80,9 @@ Report Director::run() {
     return elapsed_s() >= plan_.go_on_at_s() && far_enough;
   });
   let_slow_go_on();
-  direct([&] { return elapsed_s() >= plan_.seconds; });
+  // It must also be seen to read live again, with the firehose still running.
+  const double end_s = std::max<double>(plan_.seconds, elapsed_s() + 0.2 * plan_.seconds);
+  direct([&] { return elapsed_s() >= end_s; });
   finish();
   stop_persister();
   report_.plan = plan_;
@@ -163,7 +167,7 @@ void Director::direct(Done&& done) {
     look_at_disk();
     check_progress();
     note_caught_up();
-    if (firehose_ && elapsed_s() >= static_cast<double>(rows_ + 1)) show_row();
+    if (table_begun_ && elapsed_s() >= static_cast<double>(rows_ + 1)) show_row();
   }
 }
 
@@ -266,18 +270,22 @@ void Director::enter(Phase phase) { firehose_->send("phase " + std::to_string(st
 
 void Director::show_header() {
   show(fmt::format(
-      "demo: telemetry of this host every 20 ms, and {} files of this machine ({}) at up to {:.0f} MiB/s for {} s,\n"
-      "through rings of {} and {}, at most {} on disk in {}\n\n",
-      report_.files, format_size(report_.file_bytes), mib(static_cast<double>(plan_.firehose_rate)), plan_.seconds,
+      "demo: telemetry of this host, and {} files of this machine ({}) at up to {:.0f} MiB/s for {} s, through rings\n"
+      "of {} and {}, at most {} on disk in {}\n\n",
+      report_.files, format_size(report_.file_bytes), mib(plan_.firehose_rate), plan_.seconds,
       format_size(plan_.telemetry_ring), format_size(plan_.firehose_ring),
       format_size(plan_.firehose_log_max + plan_.telemetry_log_max), directories_.data()));
-  show(fmt::format("{:>5} |{:^19}|{:^11}|{:^19}|{:^25}|{:^33}\n", "", "firehose", "telemetry", "persister",
+  show(fmt::format("{:>6} |{:^19} |{:^10} |{:^16} |{:^22} |{:^30}\n", "", "firehose", "telemetry", "persister",
                    "live consumer", "slow consumer"));
-  show(fmt::format("{:>5} |{:>7} {:>10} |{:>10} |{:>7} {:>10} |{:>7} {:>9} {:>6} |{:>7} {:>9} {:>6} {:>7}\n", "s",
-                   "MiB/s", "records/s", "records/s", "MiB/s", "unwritten", "MiB/s", "behind", "reads", "MiB/s",
-                   "behind", "laps", "reads"));
+  show(fmt::format("{:>6} |{:>7}{:>12} |{:>10} |{:>7}{:>9} |{:>7}{:>8}{:>7} |{:>7}{:>8}{:>7}{:>8}\n", "s", "MiB/s",
+                   "records/s", "records/s", "MiB/s", "to go", "MiB/s", "behind", "reads", "MiB/s", "behind", "laps",
+                   "reads"));
+  begin_ns_ = monotonic_ns();
+  table_begun_ = true;
+  mark_shown();
 }
 
+// Rates are since the last row; amounts, to go and behind, are in MiB of log.
 void Director::show_row() {
   rows_ = static_cast<std::uint64_t>(elapsed_s());
   const auto rate = [](const auto& seen, auto&& field) {
@@ -286,26 +294,34 @@ void Director::show_row() {
   const auto produced_bytes = [](const Produced& p) { return p.bytes; };
   const auto produced_records = [](const Produced& p) { return p.records; };
   const auto read_bytes = [](const Reading& r) { return r.telemetry.bytes + r.firehose.bytes; };
-  const auto reads = [](const Reading& r) { return r.telemetry.replaying || r.firehose.replaying ? "replay" : "live"; };
+  const auto replayed = [](const Reading& r) { return r.telemetry.replayed_records + r.firehose.replayed_records; };
+  const auto reads = [&](const Seen<Reading>& seen) {
+    return replayed(seen.counts) > replayed(seen.shown) ? "replay" : "live";
+  };
   const std::uint64_t end = firehose_seen_.counts.end;
-  const std::uint64_t unwritten = end > disk_seen_.counts.written ? end - disk_seen_.counts.written : 0;
+  const std::uint64_t to_go = end > disk_seen_.counts.written ? end - disk_seen_.counts.written : 0;
   show(fmt::format(
-      "{:>5.1f} |{:>7.1f} {:>10.0f} |{:>10.0f} |{:>7.1f} {:>10} |{:>7.1f} {:>9} {:>6} |{:>7.1f} {:>9} {:>6.1f} {:>7}\n",
+      "{:>6.1f} |{:>7.1f}{:>12.0f} |{:>10.0f} |{:>7.1f}{:>9.1f} |{:>7.1f}{:>8.1f}{:>7} "
+      "|{:>7.1f}{:>8.1f}{:>7.1f}{:>8}\n",
       elapsed_s(), mib(rate(firehose_seen_, produced_bytes)), rate(firehose_seen_, produced_records),
       rate(telemetry_seen_, produced_records), mib(rate(disk_seen_, [](const Disk& d) { return d.written; })),
-      format_size(unwritten), mib(rate(live_seen_, read_bytes)), format_size(live_seen_.counts.firehose.behind),
-      reads(live_seen_.counts), mib(rate(slow_seen_, read_bytes)), format_size(slow_behind()),
+      mib(to_go), mib(rate(live_seen_, read_bytes)), mib(live_seen_.counts.firehose.behind), reads(live_seen_),
+      mib(rate(slow_seen_, read_bytes)), mib(slow_behind()),
       static_cast<double>(slow_behind()) / static_cast<double>(plan_.firehose_ring),
-      slow_stopped_ ? "stopped" : reads(slow_seen_.counts)));
-  const auto mark_shown = [](auto& seen) {
+      slow_stopped_ ? "stopped" : reads(slow_seen_)));
+  mark_shown();
+}
+
+void Director::mark_shown() {
+  const auto mark = [](auto& seen) {
     seen.shown = seen.counts;
     seen.shown_at_ns = seen.at_ns;
   };
-  mark_shown(telemetry_seen_);
-  mark_shown(firehose_seen_);
-  mark_shown(live_seen_);
-  mark_shown(slow_seen_);
-  mark_shown(disk_seen_);
+  mark(telemetry_seen_);
+  mark(firehose_seen_);
+  mark(live_seen_);
+  mark(slow_seen_);
+  mark(disk_seen_);
 }
 
 void Director::show(const std::string& text) {
@@ -317,11 +333,13 @@ void Director::show(const std::string& text) {
 
 double Director::elapsed_s() const noexcept { return seconds_between(begin_ns_, monotonic_ns()); }
 
-// By its own account while it runs; by where it was last while it is stopped.
+// By its own account while it runs. While it is stopped, by where it was last: its report may be some 100 ms older than that
+// of the firehose, which is why it does not do for a consumer that runs.
 std::uint64_t Director::slow_behind() const noexcept {
+  const Consumed& slow = slow_seen_.counts.firehose;
+  if (!slow_stopped_) return slow.behind;
   const std::uint64_t end = firehose_seen_.counts.end;
-  const Offset at = slow_seen_.counts.firehose.offset;
-  return end > at ? end - at : 0;
+  return end > slow.offset ? end - slow.offset : 0;
 }
 
 }  // namespace spillway::command::demo

@@ -67,6 +67,7 @@ class Director {
   void note_caught_up();
   void show_header();
   void show_row();
+  void mark_shown();
   void enter(Phase phase);
   void show(const std::string& text);
   double elapsed_s() const noexcept;
@@ -93,7 +94,8 @@ class Director {
   Seen<Disk> disk_seen_;
 
   std::uint64_t begin_ns_ = 0;
-  std::uint64_t rows_ = 0;
+  std::uint64_t rows_ = 0;  // whole seconds of which the table has told
+  bool table_begun_ = false;
   bool slow_stopped_ = false;
   std::uint64_t stopped_ns_ = 0;
   std::uint64_t went_on_ns_ = 0;  // 0: not yet

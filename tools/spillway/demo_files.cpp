@@ -17,6 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kFilesMax = 400;
+constexpr std::uint64_t kTotalBytesMax =
+    256ULL * 1024 * 1024;                    // they fit the page cache, so that the disk is the log's alone
 constexpr std::size_t kEntriesMax = 20'000;  // a /usr/lib that is larger is not searched to its end
 constexpr std::uint64_t kFileBytesMin = 64 * 1024;
 
@@ -65,8 +67,11 @@ std::vector<std::string> files_of_this_machine() {
 }
 
 FileStream::FileStream(std::vector<std::string> files) : files_(std::move(files)), buffer_(kBuffer) {
-  std::erase_if(files_, [](const std::string& file) { return readable_bytes(file) == 0; });
-  for (const std::string& file : files_) total_bytes_ += readable_bytes(file);
+  std::erase_if(files_, [this](const std::string& file) {
+    const std::uint64_t bytes = total_bytes_ < kTotalBytesMax ? readable_bytes(file) : 0;
+    total_bytes_ += bytes;
+    return bytes == 0;
+  });
   refill();
 }
 

@@ -11,12 +11,12 @@
 
 namespace spillway::command::demo {
 
-// This program, the libraries it has mapped, and libraries of the system: up to 400 files.
+// This program, the libraries it has mapped, and libraries of the system, in this order: up to 400 files.
 std::vector<std::string> files_of_this_machine();
 
 class FileStream {
  public:
-  // Throws Failure when none of the files can be read.
+  // Uses the files that can be read, in their order, up to about 256 MiB. Throws Failure when there are none.
   explicit FileStream(std::vector<std::string> files);
   // The next `bytes` (at most kBuffer / 2) of the stream; valid until the next call.
   std::span<const std::byte> take(std::size_t bytes);

@@ -69,7 +69,9 @@ class Daemon {
   void drop_gone();
   bool holds_all() const;
   void say_who_holds();
+  void tell(const PersisterEvent& event);
   void tell_events();
+  void get_ready();
   void tell_problem(const std::string& place, const std::string& problem);
   void line(const std::string& text);
   void stop_all();
@@ -83,6 +85,7 @@ class Daemon {
   std::map<std::string, std::string> problems_;  // by place, as told last
   Output output_;
   bool ready_ = false;
+  std::vector<PersisterEvent> before_ready_;
   std::uint64_t started_ns_ = monotonic_ns();
 };
 
@@ -156,18 +159,30 @@ void Daemon::say_who_holds() {
   }
 }
 
+void Daemon::tell(const PersisterEvent& event) {
+  const std::string cause = event.error == 0 ? "" : std::string(": ") + std::strerror(event.error);
+  line(fmt::format("{} {} {}{}", event.topic, event.partition, name_of(event.change), cause));
+}
+
+// `ready` is the first line; what happens before waits for it, but failures, which may be why it does not come.
 void Daemon::tell_events() {
   for (const PersisterEvent& event : events_.take()) {
-    // Until we are ready, roles taken are what `ready` says.
-    if (!ready_ && event.change == PersisterChange::took_role) continue;
-    const std::string cause = event.error == 0 ? "" : std::string(": ") + std::strerror(event.error);
-    const std::string text = fmt::format("{} {} {}{}", event.topic, event.partition, name_of(event.change), cause);
     if (ready_) {
-      line(text);
+      tell(event);
+    } else if (event.error != 0) {
+      note(fmt::format("persist: {} {} {}: {}", event.topic, event.partition, name_of(event.change), std::strerror(event.error)));
     } else {
-      note("persist: " + text);
+      before_ready_.push_back(event);
     }
   }
+}
+
+void Daemon::get_ready() {
+  if (ready_ || !holds_all()) return;
+  ready_ = true;
+  line("ready");
+  notify_service_manager("READY=1");
+  for (const PersisterEvent& event : std::exchange(before_ready_, {})) tell(event);
 }
 
 bool Daemon::stop_one(const Charge& charge) {
@@ -209,11 +224,7 @@ int Daemon::run() {
   rescan(true);
   for (std::uint64_t scanned_ns = monotonic_ns(); !stop_requested();) {
     tell_events();
-    if (!ready_ && holds_all()) {
-      ready_ = true;
-      line("ready");
-      notify_service_manager("READY=1");
-    }
+    get_ready();
     say_who_holds();
     struct pollfd stop = {stop_descriptor(), POLLIN, 0};
     ::poll(&stop, 1, ready_ ? 100 : 5);

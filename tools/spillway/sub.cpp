@@ -246,6 +246,7 @@ void add_sub(CLI::App& app, Context& context) {
       .add_option("--cursor", consumer.cursor,
                   "go on where the last sub with this cursor stopped; a new one begins\nat earliest")
       ->type_name("NAME")
+      ->check([](const std::string& name) { return name.empty() ? "a cursor's name can't be empty" : ""; })
       ->excludes(from);
   command.add_option("--count", options->count, "stop after so many records")->type_name("N");
   command.add_flag("--until-end", options->until_end, "stop at what is the end when the command starts");
