@@ -100,7 +100,9 @@ std::pair<double, double> round(const Setting& setting, bool stopped) {
     ::kill(other, SIGKILL);
     ::waitpid(other, nullptr, 0);
   }
-  const auto rate = [&](std::uint64_t ns) { return static_cast<double>(setting.records) * 1e3 / static_cast<double>(ns); };
+  const auto rate = [&](std::uint64_t ns) {
+    return static_cast<double>(setting.records) * 1e3 / static_cast<double>(ns);
+  };
   return {rate(board.results[0].load()), rate(board.results[1].load())};
 }
 

@@ -28,7 +28,9 @@ struct Percentiles {
 
 Percentiles percentiles(std::vector<std::uint32_t> ns) {
   std::sort(ns.begin(), ns.end());
-  const auto at = [&](double q) { return static_cast<double>(ns[static_cast<std::size_t>(q * static_cast<double>(ns.size() - 1))]); };
+  const auto at = [&](double q) {
+    return static_cast<double>(ns[static_cast<std::size_t>(q * static_cast<double>(ns.size() - 1))]);
+  };
   double sum = 0;
   for (const auto v : ns) sum += v;
   return {at(0.5), at(0.99), at(0.999), sum / static_cast<double>(ns.size())};

@@ -51,9 +51,7 @@ Error system_error(int errno_value, const std::string& what_failed) {
       cure = "; a symbolic link stands there and links are not followed";
       break;
     case EMFILE:
-    case ENFILE:
-      cure = "; raise the limit of open files (ulimit -n)";
-      break;
+    case ENFILE: cure = "; raise the limit of open files (ulimit -n)"; break;
     case ENOMEM:
       code = Code::no_space;
       cure = "; not enough memory";
@@ -64,8 +62,8 @@ Error system_error(int errno_value, const std::string& what_failed) {
 }
 
 void detail::assert_failed(const char* expression, const char* file, int line) noexcept {
-  std::fprintf(stderr, "spillway: bug: %s does not hold at %s:%d; stopping before harm is done\n", expression,
-               file, line);
+  std::fprintf(stderr, "spillway: bug: %s does not hold at %s:%d; stopping before harm is done\n", expression, file,
+               line);
   std::abort();
 }
 

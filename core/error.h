@@ -52,9 +52,9 @@ namespace detail {
 }  // namespace detail
 
 // Our own bugs stop the process, in release too: going on would write into a log that others rely on.
-#define SPILLWAY_ASSERT(expression) \
+#define SPILLWAY_ASSERT(expression)                   \
   (__builtin_expect(static_cast<bool>(expression), 1) \
-       ? static_cast<void>(0) \
+       ? static_cast<void>(0)                         \
        : ::spillway::detail::assert_failed(#expression, __FILE__, __LINE__))
 
 }  // namespace spillway

@@ -28,7 +28,7 @@ bool has_futex_wait_any() noexcept;
 // membarrier(2), global expedited. A process that registered is interrupted on every core it runs on by a caller of
 // membarrier_everyone(): all its earlier stores are then visible, and its later loads see ours.
 // Registering costs microseconds in a process of one thread, milliseconds in one of several: do it first.
-bool membarrier_register() noexcept;   // false: not supported or forbidden (then fence on every store)
-bool membarrier_everyone() noexcept;   // false: not supported (then never sleep long)
+bool membarrier_register() noexcept;  // false: not supported or forbidden (then fence on every store)
+bool membarrier_everyone() noexcept;  // false: not supported (then never sleep long)
 
 }  // namespace spillway

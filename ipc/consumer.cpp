@@ -59,12 +59,8 @@ bool Consumer::note_stop(const PartitionReader& reader, ReadStop stop, PollResul
     case ReadStop::caught_up:
       if (result.records > 0) set(reading);
       return true;
-    case ReadStop::waiting:
-      set(PollState::replay);
-      return true;
-    case ReadStop::full:
-      set(reading);
-      return false;
+    case ReadStop::waiting: set(PollState::replay); return true;
+    case ReadStop::full: set(reading); return false;
     case ReadStop::stopped: set(PollState::stopped); return false;
     // One partition's end is not the others': it is told when nothing else is.
     case ReadStop::end:

@@ -25,13 +25,13 @@ enum class Wait : std::uint8_t { spin, yield, back_off, block };
 struct ConsumerOptions {
   std::optional<std::uint32_t> partition = std::nullopt;  // default: all
   From from = From::latest;
-  Offset offset = 0;             // with From::offset and one partition: the first record at or after it
-  std::string cursor = {};            // a durable place of that name; excludes `from`, begins at earliest when new
+  Offset offset = 0;        // with From::offset and one partition: the first record at or after it
+  std::string cursor = {};  // a durable place of that name; excludes `from`, begins at earliest when new
   ReadUpTo read_up_to = ReadUpTo::committed;
   Wait wait = Wait::block;
-  bool gating = false;           // ephemeral `block` topics: hold producers up rather than be lapped
+  bool gating = false;             // ephemeral `block` topics: hold producers up rather than be lapped
   std::size_t records_max = 4096;  // a poll delivers at most so many
-  std::string name = {};         // shown by `stat`; the cursor's name by default
+  std::string name = {};           // shown by `stat`; the cursor's name by default
 };
 
 // Where a cursor keeps its offsets. The one implementation is persist/cursor_file.h.

@@ -37,11 +37,11 @@ struct Wake {
 };
 
 struct alignas(128) ConsumerSlot {
-  std::atomic<std::uint64_t> offset;    // (display) the next it wants
-  std::atomic<std::uint64_t> gate;      // kNoGate, or the offset it still needs in the ring
-  std::atomic<ConsumerState> state;     // (display); none: the slot is free
-  std::atomic<std::uint32_t> pid;       // (display)
-  std::atomic<std::uint64_t> since_ns;  // (display) wall clock
+  std::atomic<std::uint64_t> offset;                       // (display) the next it wants
+  std::atomic<std::uint64_t> gate;                         // kNoGate, or the offset it still needs in the ring
+  std::atomic<ConsumerState> state;                        // (display); none: the slot is free
+  std::atomic<std::uint32_t> pid;                          // (display)
+  std::atomic<std::uint64_t> since_ns;                     // (display) wall clock
   std::array<std::atomic<char>, kConsumerNameBytes> name;  // (display) the cursor's, or empty
 };
 inline constexpr std::uint64_t kNoGate = UINT64_MAX;

@@ -58,7 +58,7 @@ struct Commits {
 };
 
 struct Notices {
-  std::atomic<ProducerMode> mode;           // of the last writers; stored under the exclusive mode lock
+  std::atomic<ProducerMode> mode;  // of the last writers; stored under the exclusive mode lock
   std::atomic<std::uint32_t> unused;
   std::atomic<std::uint64_t> last_wake_ns;  // monotonic; limits wake-ups to one a millisecond
   std::atomic<std::uint64_t> dropped;       // records refused by drop_new
@@ -74,19 +74,19 @@ struct PersisterArea {
   std::atomic<std::uint64_t> horizon;          // durable promise: no claim goes past it
   std::atomic<std::uint64_t> gap_count;        // notices ever written; the newest kGapNotices are kept
   std::atomic<PersisterState> state;
-  std::atomic<std::int32_t> error;             // errno of the last failure; 0 once it cleared
-  std::atomic<IoPath> path;                    // (display)
-  std::atomic<std::uint32_t> pid;              // (display) of the holder, in its own pid namespace
-  std::atomic<std::uint32_t> daemon;           // (display) 1: `spillway persist`
-  std::atomic<std::uint32_t> request;          // who asks for the role: its producer slot + 1; counts while that
-                                               // slot's lock is held. Stored by the asker
-  std::atomic<std::uint32_t> wake;             // futex: stepped by whoever needs something written or synced
-  std::atomic<std::uint32_t> sync_wanted;      // stepped by whoever waits for durable_end
-  std::atomic<std::uint32_t> waiters;          // not 0: somebody sleeps on progress. Stored by waiters, cleared by a waker
-  std::atomic<std::uint32_t> progress;         // futex: stepped when reclaimable_end, written_end, durable_end, horizon,
-                                               // state or committed_end (by a repairer) moved and somebody waits
-  std::atomic<std::uint64_t> since_ns;         // (display) wall clock, when the role was taken
-  std::atomic<std::uint64_t> syncs;            // (display)
+  std::atomic<std::int32_t> error;         // errno of the last failure; 0 once it cleared
+  std::atomic<IoPath> path;                // (display)
+  std::atomic<std::uint32_t> pid;          // (display) of the holder, in its own pid namespace
+  std::atomic<std::uint32_t> daemon;       // (display) 1: `spillway persist`
+  std::atomic<std::uint32_t> request;      // who asks for the role: its producer slot + 1; counts while that
+                                           // slot's lock is held. Stored by the asker
+  std::atomic<std::uint32_t> wake;         // futex: stepped by whoever needs something written or synced
+  std::atomic<std::uint32_t> sync_wanted;  // stepped by whoever waits for durable_end
+  std::atomic<std::uint32_t> waiters;      // not 0: somebody sleeps on progress. Stored by waiters, cleared by a waker
+  std::atomic<std::uint32_t> progress;     // futex: stepped when reclaimable_end, written_end, durable_end, horizon,
+                                           // state or committed_end (by a repairer) moved and somebody waits
+  std::atomic<std::uint64_t> since_ns;     // (display) wall clock, when the role was taken
+  std::atomic<std::uint64_t> syncs;        // (display)
   std::atomic<std::uint64_t> records_written;  // (display)
   std::atomic<std::uint64_t> lost_begin;       // policy none: a failed sync lost [lost_begin, lost_end)
   std::atomic<std::uint64_t> lost_end;

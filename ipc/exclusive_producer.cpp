@@ -93,8 +93,8 @@ void ExclusiveWriter::reserve_to(Offset end) noexcept {
     // release: pairs with the acquire in ring_walk.cpp.
     control.boundaries[sixteenth % kBoundaries].store(offset_, std::memory_order_release);
   }
-  control.claims.reserved_end.store(end, std::memory_order_relaxed);        // R3
-  std::atomic_thread_fence(std::memory_order_release);                      // R3: before any byte behind it
+  control.claims.reserved_end.store(end, std::memory_order_relaxed);  // R3
+  std::atomic_thread_fence(std::memory_order_release);                // R3: before any byte behind it
   chunk_end_ = end;
 }
 

@@ -12,11 +12,11 @@
 namespace spillway {
 
 enum class HistoryStatus {
-  data,        // `bytes` are whole records from `begin` on, checked against their CRC
-  gap,         // [begin, end) can't be had, for `cause`; then go on at `end`
-  nothing,     // there is nothing at that offset yet: the ring has it, or it is about to be written; ask again
-  end,         // the log ends there and no ring lives that could go on
-  failed,      // reading failed (errno in `error`); asking again tries again
+  data,     // `bytes` are whole records from `begin` on, checked against their CRC
+  gap,      // [begin, end) can't be had, for `cause`; then go on at `end`
+  nothing,  // there is nothing at that offset yet: the ring has it, or it is about to be written; ask again
+  end,      // the log ends there and no ring lives that could go on
+  failed,   // reading failed (errno in `error`); asking again tries again
 };
 
 struct HistoryRead {

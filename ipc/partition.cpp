@@ -21,12 +21,24 @@ namespace {
 
 // What must agree between two builds that map one file: every size and offset the layouts fix.
 std::uint64_t layout_fingerprint() noexcept {
-  const std::array<std::uint64_t, 18> facts = {
-      sizeof(Identity),           sizeof(Control),           sizeof(Consumers),          sizeof(ProducerSlot),
-      sizeof(ConsumerSlot),       sizeof(PersisterArea),     sizeof(RecordHeader),       offsetof(Control, claims),
-      offsetof(Control, commits), offsetof(Control, notices), offsetof(Control, persister), offsetof(Control, boundaries),
-      offsetof(Control, gaps),    offsetof(Control, slots),  offsetof(Consumers, wake),  offsetof(Consumers, slots),
-      kRingHeaderBytes,           kMemoryVersion};
+  const std::array<std::uint64_t, 18> facts = {sizeof(Identity),
+                                               sizeof(Control),
+                                               sizeof(Consumers),
+                                               sizeof(ProducerSlot),
+                                               sizeof(ConsumerSlot),
+                                               sizeof(PersisterArea),
+                                               sizeof(RecordHeader),
+                                               offsetof(Control, claims),
+                                               offsetof(Control, commits),
+                                               offsetof(Control, notices),
+                                               offsetof(Control, persister),
+                                               offsetof(Control, boundaries),
+                                               offsetof(Control, gaps),
+                                               offsetof(Control, slots),
+                                               offsetof(Consumers, wake),
+                                               offsetof(Consumers, slots),
+                                               kRingHeaderBytes,
+                                               kMemoryVersion};
   return xxh3(std::as_bytes(std::span(facts)));
 }
 
@@ -190,14 +202,14 @@ void Partition::create_files(const PartitionPaths& paths, const TopicConfig& con
 
 std::shared_ptr<Partition> Partition::attach(const PartitionPaths& paths, const TopicConfig& config,
                                              std::uint32_t partition, Access access) {
-  OpenedFile ring = open_checked(paths.ring, kRingHeaderBytes + config.ring_bytes, access, MappedFile::ring, config,
-                                 partition);
+  OpenedFile ring =
+      open_checked(paths.ring, kRingHeaderBytes + config.ring_bytes, access, MappedFile::ring, config, partition);
   OpenedFile control = open_checked(paths.control, sizeof(Control), access, MappedFile::control, config, partition);
   bool can_announce = true;
   OpenedFile consumers;
   try {
-    consumers = open_checked(paths.consumers, sizeof(Consumers), Access::read_write, MappedFile::consumers, config,
-                             partition);
+    consumers =
+        open_checked(paths.consumers, sizeof(Consumers), Access::read_write, MappedFile::consumers, config, partition);
   } catch (const Error& e) {
     if (access == Access::read_write || e.code() != Code::no_permission) throw;
     can_announce = false;

@@ -27,14 +27,18 @@ struct PartitionPaths {
 
   static PartitionPaths of(const std::string& shm_directory, const std::string& data_directory,
                            const TopicConfig& config, std::uint32_t partition);
-  std::string writers_lock() const { return locks + "/writers"; }    // byte 0: shared = attached writer
-  std::string mode_lock() const { return locks + "/mode"; }          // byte 0: shared = shared producers, exclusive = the
-                                                                     // exclusive one, or who settles; byte 1: exclusive
-                                                                     // = an exclusive producer lives
-  std::string slots_lock() const { return locks + "/slots"; }        // byte i: producer slot i
-  std::string role_lock() const { return locks + "/role"; }          // byte 0: the persister
-  std::string repair_lock() const { return locks + "/repair"; }      // byte 0: a repairer of an ephemeral topic
-  std::string consumers_lock() const { return locks + "/consumers"; }  // byte i: consumer slot i
+  // Byte 0, shared: an attached writer; exclusive: who creates the ring, recovers the log or ends it cleanly.
+  std::string writers_lock() const { return locks + "/writers"; }
+  // Byte 0, shared: shared producers; exclusive: the exclusive one, or who settles. Byte 1: an exclusive producer lives.
+  std::string mode_lock() const { return locks + "/mode"; }
+  // Byte i: producer slot i.
+  std::string slots_lock() const { return locks + "/slots"; }
+  // Byte 0: the persister.
+  std::string role_lock() const { return locks + "/role"; }
+  // Byte 0: a repairer.
+  std::string repair_lock() const { return locks + "/repair"; }
+  // Byte i: consumer slot i.
+  std::string consumers_lock() const { return locks + "/consumers"; }
 };
 
 // What a Partition needs from the layer above: told when a producer is stuck, from the producer's own thread.
@@ -75,7 +79,7 @@ class Partition {
   std::uint32_t number() const noexcept { return number_; }
   Access access() const noexcept { return access_; }
   std::uint64_t incarnation() const noexcept { return incarnation_; }
-  Offset begin() const noexcept { return begin_; }              // of this ring
+  Offset begin() const noexcept { return begin_; }  // of this ring
   std::uint64_t capacity() const noexcept { return capacity_; }
   const CommitMix& mix() const noexcept { return mix_; }
   // The largest claim: a quarter of the ring, and never more than a gibibyte.

@@ -28,8 +28,8 @@ struct PartitionReader::Slot {
   bool gating = false;
 
   ~Slot() {
-    if (!lock) return;  // a forked child: the slot is the parent's
-    slot->gate.store(kNoGate, std::memory_order_release);           // G1
+    if (!lock) return;                                                  // a forked child: the slot is the parent's
+    slot->gate.store(kNoGate, std::memory_order_release);               // G1
     slot->state.store(ConsumerState::none, std::memory_order_relaxed);  // relaxed: for display
   }
 };
@@ -59,7 +59,8 @@ void PartitionReader::bind(ReaderSource source) {
   scratch_bytes_ = static_cast<std::size_t>(ring_->claim_bytes_max());
   scratch_memory_ = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes_ + kCacheLine);
   scratch_ = scratch_memory_.get();
-  scratch_ += align_up(reinterpret_cast<std::uintptr_t>(scratch_), kCacheLine) - reinterpret_cast<std::uintptr_t>(scratch_);
+  scratch_ +=
+      align_up(reinterpret_cast<std::uintptr_t>(scratch_), kCacheLine) - reinterpret_cast<std::uintptr_t>(scratch_);
   replaying_ = false;
 }
 
@@ -227,7 +228,7 @@ ReadStop PartitionReader::next_span() noexcept {
         span_ = got.bytes;
         return ReadStop::full;
       case HistoryStatus::gap:
-        SPILLWAY_ASSERT(got.end > offset_);
+        if (got.end <= offset_) return ReadStop::corrupt;
         if (got.cause == GapCause::none) {
           offset_ = got.end;
           continue;
@@ -238,11 +239,8 @@ ReadStop PartitionReader::next_span() noexcept {
         if (ring_ && offset_ >= ring_->begin() && still_in_ring(*ring_, offset_)) return ReadStop::lapped;
         if (ring_ && ring_->gone() && look_for_source()) return ReadStop::lapped;
         return ReadStop::waiting;
-      case HistoryStatus::end:
-        return look_for_source() ? ReadStop::lapped : ReadStop::end;
-      case HistoryStatus::failed:
-        error_ = got.error;
-        return ReadStop::failed;
+      case HistoryStatus::end: return look_for_source() ? ReadStop::lapped : ReadStop::end;
+      case HistoryStatus::failed: error_ = got.error; return ReadStop::failed;
     }
   }
 }

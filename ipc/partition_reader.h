@@ -26,7 +26,17 @@ struct ReaderSource {
 using FindSource = std::function<ReaderSource()>;
 
 enum class ReadStop : std::uint8_t {
-  caught_up, full, stopped, lapped, gap, waiting, end, gone, corrupt, unsupported, failed
+  caught_up,
+  full,
+  stopped,
+  lapped,
+  gap,
+  waiting,
+  end,
+  gone,
+  corrupt,
+  unsupported,
+  failed
 };
 
 class PartitionReader {

@@ -20,14 +20,14 @@ struct Position {
 
 enum class AppendStatus : std::uint8_t {
   ok,
-  full,       // no room within the deadline; `blocked` says why. Nothing was appended: try again
-  dropped,    // drop_new: no room, so the record was refused (and counted)
-  too_large,  // larger than a quarter of the ring, or a key of more than 65,535 bytes
-  no_horizon, // overwrite: the horizon can't be moved on disk (`blocked` says why)
-  gone,       // the ring's files were deleted
-  corrupt,    // shared memory holds what can't be: the ring can't be written to any more
-  closed,     // close() was called (a moved-from handle may only be assigned to or destroyed)
-  forked,     // this handle belongs to the parent process
+  full,        // no room within the deadline; `blocked` says why. Nothing was appended: try again
+  dropped,     // drop_new: no room, so the record was refused (and counted)
+  too_large,   // larger than a quarter of the ring, or a key of more than 65,535 bytes
+  no_horizon,  // overwrite: the horizon can't be moved on disk (`blocked` says why)
+  gone,        // the ring's files were deleted
+  corrupt,     // shared memory holds what can't be: the ring can't be written to any more
+  closed,      // close() was called (a moved-from handle may only be assigned to or destroyed)
+  forked,      // this handle belongs to the parent process
 };
 
 // Why a producer can't go on, or a wait for the disk is not over.
@@ -60,9 +60,9 @@ struct RecordOptions {
   bool tombstone = false;
   std::optional<std::uint64_t> event_time_ns = std::nullopt;  // ns since the Unix epoch
   std::optional<std::uint64_t> send_time_ns = std::nullopt;
-  bool commit_time = false;                    // stamp the record with the wall clock when it is committed
-  std::optional<std::uint64_t> sequence = std::nullopt;       // the caller's own
-  std::optional<std::uint32_t> tag = std::nullopt;            // the caller's own
+  bool commit_time = false;                              // stamp the record with the wall clock when it is committed
+  std::optional<std::uint64_t> sequence = std::nullopt;  // the caller's own
+  std::optional<std::uint32_t> tag = std::nullopt;       // the caller's own
 
   static RecordOptions keyed(std::string_view key_text) noexcept {
     RecordOptions options;

@@ -44,9 +44,9 @@ struct RecordPlan {
     plan.payload_bytes = static_cast<std::uint32_t>(payload);
     plan.meta.length = static_cast<std::uint32_t>(length);
     plan.meta.key_bytes = static_cast<std::uint16_t>(key);
-    plan.meta.flags = static_cast<std::uint8_t>((options.key ? flag::kHasKey : 0) |
-                                                (options.tombstone ? flag::kTombstone : 0) |
-                                                (bitmap != 0 ? flag::kHasExtension : 0));
+    plan.meta.flags =
+        static_cast<std::uint8_t>((options.key ? flag::kHasKey : 0) | (options.tombstone ? flag::kTombstone : 0) |
+                                  (bitmap != 0 ? flag::kHasExtension : 0));
     plan.bytes = record_bytes(length);
     return plan;
   }
@@ -93,7 +93,8 @@ inline void write_padding(RecordHeader& header, std::uint64_t bytes, std::uint64
 
 // All records of a batch into one claim that begins at `begin`: the first one's commit word is stored last, so that they
 // show together (INV-4 of record_layout.h).
-inline void write_batch(std::byte* at, Offset begin, const CommitMix& mix, std::span<const RecordInput> records) noexcept {
+inline void write_batch(std::byte* at, Offset begin, const CommitMix& mix,
+                        std::span<const RecordInput> records) noexcept {
   auto& first = *reinterpret_cast<RecordHeader*>(at);
   Offset offset = begin;
   for (const RecordInput& input : records) {

@@ -135,7 +135,8 @@ RepairResult repair_claim_at_committed_end(Partition& p) noexcept {
 namespace {
 
 [[noreturn]] void refuse_control(const Partition& p, const std::string& what) {
-  throw Error(Code::corrupt, p.paths().control + " holds " + what + " that can't be right; stop everything that uses the "
+  throw Error(Code::corrupt, p.paths().control + " holds " + what +
+                                 " that can't be right; stop everything that uses the "
                                  "topic and run `spillway clean --yes`");
 }
 
@@ -165,9 +166,8 @@ void settle_shared(Partition& p) {
   for (;;) {
     const RepairResult result = repair_claim_at_committed_end(p);
     if (result == RepairResult::nothing) return;
-    if (result == RepairResult::repaired &&
-        p.control().commits.committed_end.load(std::memory_order_acquire) ==
-            p.control().claims.reserved_end.load(std::memory_order_acquire)) {
+    if (result == RepairResult::repaired && p.control().commits.committed_end.load(std::memory_order_acquire) ==
+                                                p.control().claims.reserved_end.load(std::memory_order_acquire)) {
       return;
     }
     // Nobody produces now: a scene that does not clear up is no scene of ours.

@@ -54,7 +54,7 @@ RepairDecision decide_repair(Offset h, Offset reserved, std::span<const NoteSeen
 }
 
 enum class RepairResult : std::uint8_t {
-  nothing,           // no hole: everything that was claimed is committed
+  nothing,           // no hole: everything that was claimed is committed; or the mode is not shared
   repaired,          // one dead claim was closed, or committed_end moved: there may be more
   waiting_for_live,  // the claim at committed_end has a live owner
   look_again,        // the scene changed while it was looked at

@@ -20,14 +20,14 @@ bool can_be_boundary(const Partition& p, Offset offset) noexcept {
 
 Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
   const std::uint64_t capacity = p.capacity();
-  Offset claim = from;      // the end so far
-  Offset at = from;         // the record looked at
+  Offset claim = from;  // the end so far
+  Offset at = from;     // the record looked at
   std::uint64_t records = 0, in_claim = 0;
   // acquire: no record is looked for past what was handed out; also bounds a walk over hostile bytes.
   limit = std::min(limit, p.control().claims.reserved_end.load(std::memory_order_acquire));
   while (at < limit) {
     const RecordHeader& header = *p.header_at(at);
-    if (header.commit.load(std::memory_order_acquire) != p.mix().word(at)) {  // W1
+    if (header.commit.load(std::memory_order_acquire) != p.mix().word(at)) {   // W1
       if (!still_in_ring(p, at)) return {WalkStatus::lapped, claim, records};  // W2
       return {WalkStatus::boundary, claim, records};
     }
@@ -52,7 +52,7 @@ Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
 Walk find_committed_end(const Partition& p) noexcept {
   for (;;) {
     const Offset floor = p.control().commits.committed_end.load(std::memory_order_acquire);  // W3
-    if (!can_be_boundary(p, floor)) return {WalkStatus::corrupt, p.begin(), 0};  // nothing is read there
+    if (!can_be_boundary(p, floor)) return {WalkStatus::corrupt, p.begin(), 0};              // nothing is read there
     const Walk walk = walk_committed(p, floor, kOffsetEnd);
     if (walk.status != WalkStatus::lapped) return walk;
     // Lapped: the floor has moved on since, by the invariants; if it has not, control is damaged and the floor is all

@@ -66,12 +66,12 @@ void SharedProducer::close() noexcept {
 
 // The note goes first; a lost CAS clears it.
 bool SharedProducer::try_claim(Offset begin, Offset end) noexcept {
-  slot_->end.store(end, std::memory_order_release);  // R5
+  slot_->end.store(end, std::memory_order_release);                                                               // R5
   slot_->start_state.store(begin | static_cast<std::uint64_t>(NoteState::tentative), std::memory_order_release);  // R5
   Offset expected = begin;
   if (!partition_->control().claims.reserved_end.compare_exchange_strong(expected, end, std::memory_order_acq_rel,
                                                                          std::memory_order_relaxed)) {  // C1
-    slot_->start_state.store(0, std::memory_order_release);  // R5
+    slot_->start_state.store(0, std::memory_order_release);                                             // R5
     return false;
   }
   slot_->start_state.store(begin | static_cast<std::uint64_t>(NoteState::confirmed), std::memory_order_release);  // R5

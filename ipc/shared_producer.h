@@ -77,7 +77,7 @@ class SharedProducer {
   std::unique_ptr<Waker> waker_;
   ProducerSlot* slot_ = nullptr;
   std::uint64_t deadline_ns_ = 0;
-  Offset limit_ = 0;        // a bound that held when it was worked out, not far away
+  Offset limit_ = 0;  // a bound that held when it was worked out, not far away
   ForkMark mark_;
 };
 

@@ -9,8 +9,8 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kShortNs = 1'000'000;
-constexpr std::uint64_t kLongNs = 100'000'000;   // bounds what a waker that died between its steps can cost
-constexpr std::uint64_t kHeldNs = 10'000'000;    // somebody holds a claim ahead: look again soon whether it died
+constexpr std::uint64_t kLongNs = 100'000'000;  // bounds what a waker that died between its steps can cost
+constexpr std::uint64_t kHeldNs = 10'000'000;   // somebody holds a claim ahead: look again soon whether it died
 
 }  // namespace
 
@@ -39,7 +39,9 @@ void Sleeper::sleep(std::span<PartitionReader> readers, Deadline deadline) noexc
   };
   watches_.reserve(std::min<std::size_t>(readers.size(), kFutexWatchMax));
   const bool all = announce(readers);
-  const auto same = [](const FutexWatch& a, const FutexWatch& b) { return a.word == b.word && a.expected == b.expected; };
+  const auto same = [](const FutexWatch& a, const FutexWatch& b) {
+    return a.word == b.word && a.expected == b.expected;
+  };
   const bool unstepped = quiet_ && std::equal(watches_.begin(), watches_.end(), before_.begin(), before_.end(), same);
   std::uint64_t ns = kShortNs;
   if (all && unstepped && membarrier_everyone()) {

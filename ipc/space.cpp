@@ -34,13 +34,15 @@ Offset Space::gates_limit() noexcept {
   Consumers& consumers = partition_->consumers();
   const std::size_t used =
       std::min<std::size_t>(consumers.announcement.gate_slots.load(std::memory_order_acquire), kConsumerSlots);
-  const Offset reserved = partition_->control().claims.reserved_end.load(std::memory_order_relaxed);  // any past value does
+  const Offset reserved =
+      partition_->control().claims.reserved_end.load(std::memory_order_relaxed);  // any past value does
   Offset limit = kOffsetEnd;
   for (std::size_t i = 0; i < used; ++i) {
     const Offset gate = consumers.slots[i].gate.load(std::memory_order_acquire);  // S3
-    if (gate >= kOffsetEnd) continue;  // kNoGate, or a lie
+    if (gate >= kOffsetEnd) continue;                                             // kNoGate, or a lie
     // Clamped to the ring: a gate that was passed already can't be honoured any more.
-    const Offset allowed = std::max(gate, reserved - std::min(reserved, partition_->capacity())) + partition_->capacity();
+    const Offset allowed =
+        std::max(gate, reserved - std::min(reserved, partition_->capacity())) + partition_->capacity();
     if (allowed >= limit) continue;
     // Asked of the kernel only when this gate would hold us soon: the owner may be dead.
     if (allowed < reserved + partition_->claim_bytes_max() && !consumers_.held(i)) continue;

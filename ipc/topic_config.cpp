@@ -42,11 +42,11 @@ void check_config(const TopicConfig& c) {
     refuse("partitions must be 1 to " + std::to_string(kPartitionsMax) + ", not " + std::to_string(c.partitions));
   }
   if (!std::has_single_bit(c.ring_bytes) || c.ring_bytes < kRingBytesMin || c.ring_bytes > kRingBytesMax) {
-    refuse("the ring must be a power of two from " + format_size(kRingBytesMin) + " to " +
-           format_size(kRingBytesMax) + ", not " + format_size(c.ring_bytes));
+    refuse("the ring must be a power of two from " + format_size(kRingBytesMin) + " to " + format_size(kRingBytesMax) +
+           ", not " + format_size(c.ring_bytes));
   }
-  if (!c.ephemeral && (!std::has_single_bit(c.segment_bytes) || c.segment_bytes < c.ring_bytes ||
-                       c.segment_bytes > kSegmentMax)) {
+  if (!c.ephemeral &&
+      (!std::has_single_bit(c.segment_bytes) || c.segment_bytes < c.ring_bytes || c.segment_bytes > kSegmentMax)) {
     refuse("the segment must be a power-of-two multiple of the ring (" + format_size(c.ring_bytes) + ") and at most " +
            format_size(kSegmentMax) + ", not " + format_size(c.segment_bytes));
   }
@@ -104,8 +104,8 @@ void check_topic_name(std::string_view name) {
   }
   if (name.front() == '.') refuse("a name can't begin with a dot: " + std::string(name));
   for (const char c : name) {
-    const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                      c == '_' || c == '-';
+    const bool fine =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
     if (!fine) refuse("a name is made of letters, digits, '.', '_' and '-' only: " + std::string(name));
   }
 }

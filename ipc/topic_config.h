@@ -40,7 +40,7 @@ struct TopicConfig {
   std::uint32_t partitions = 1;
   std::uint64_t ring_bytes = 0;
   std::uint64_t segment_bytes = 0;
-  std::uint64_t retain_bytes = 0;   // of log per partition; 0: without limit
+  std::uint64_t retain_bytes = 0;  // of log per partition; 0: without limit
   OnFull on_full = OnFull::block;
   SyncPolicy sync = SyncPolicy::interval;
   std::uint32_t sync_interval_ms = 100;
@@ -55,19 +55,22 @@ struct TopicConfig {
 
 // What a caller asks for when creating; what is not set gets its default, or is not compared with an existing topic.
 struct TopicOptions {
-  std::optional<std::uint32_t> partitions = std::nullopt;      // 1 .. kPartitionsMax; default 1
-  std::optional<std::uint64_t> ring = std::nullopt;            // bytes per partition; a power of two from 64 KiB; default: the largest
-                                                // within 16 MiB / partitions, at least 1 MiB
-  std::optional<std::uint64_t> segment = std::nullopt;         // bytes; a power-of-two multiple of ring; default max(64 MiB, ring)
-  std::optional<std::uint64_t> retain = std::nullopt;          // bytes per partition; at least two segments; default: without limit
-  std::optional<OnFull> on_full = std::nullopt;                // default block
-  std::optional<SyncPolicy> sync = std::nullopt;               // default interval; ephemeral topics: none
+  std::optional<std::uint32_t> partitions = std::nullopt;  // 1 .. kPartitionsMax; default 1
+  std::optional<std::uint64_t> ring =
+      std::nullopt;  // bytes per partition; a power of two from 64 KiB; default: the largest
+                     // within 16 MiB / partitions, at least 1 MiB
+  std::optional<std::uint64_t> segment =
+      std::nullopt;  // bytes; a power-of-two multiple of ring; default max(64 MiB, ring)
+  std::optional<std::uint64_t> retain =
+      std::nullopt;                               // bytes per partition; at least two segments; default: without limit
+  std::optional<OnFull> on_full = std::nullopt;   // default block
+  std::optional<SyncPolicy> sync = std::nullopt;  // default interval; ephemeral topics: none
   std::optional<std::uint32_t> sync_interval_ms = std::nullopt;  // 1 .. 3,600,000; default 100
-  std::optional<bool> wakeups = std::nullopt;                  // default true
-  std::optional<bool> ephemeral = std::nullopt;                // default false
-  std::optional<std::string> schema = std::nullopt;            // a typed topic's schema name
-  std::optional<Sharing> sharing = std::nullopt;               // default owner
-  std::optional<RecordType> type = std::nullopt;               // set by the typed calls
+  std::optional<bool> wakeups = std::nullopt;                    // default true
+  std::optional<bool> ephemeral = std::nullopt;                  // default false
+  std::optional<std::string> schema = std::nullopt;              // a typed topic's schema name
+  std::optional<Sharing> sharing = std::nullopt;                 // default owner
+  std::optional<RecordType> type = std::nullopt;                 // set by the typed calls
 };
 
 // Throws Error (invalid_argument) naming what is wrong and what is possible.

@@ -132,7 +132,8 @@ AppendStatus AsyncProducer::append(std::span<const std::byte> payload) noexcept 
     record.large.reset(new (std::nothrow) std::byte[payload.size()]);
     if (!record.large) return AppendStatus::full;
   }
-  if (!payload.empty()) std::memcpy(record.large ? record.large.get() : record.small.data(), payload.data(), payload.size());
+  if (!payload.empty())
+    std::memcpy(record.large ? record.large.get() : record.small.data(), payload.data(), payload.size());
   impl.waiting_bytes.fetch_add(payload.size(), std::memory_order_relaxed);
   if (!impl.queue.enqueue(std::move(record))) {
     impl.waiting_bytes.fetch_sub(payload.size(), std::memory_order_relaxed);
@@ -168,6 +169,8 @@ AsyncProducer::Counts AsyncProducer::counts() const noexcept {
   return counts;
 }
 
-AppendStatus AsyncProducer::last_refusal() const noexcept { return impl_->last_refusal.load(std::memory_order_relaxed); }
+AppendStatus AsyncProducer::last_refusal() const noexcept {
+  return impl_->last_refusal.load(std::memory_order_relaxed);
+}
 
 }  // namespace spillway

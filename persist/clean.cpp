@@ -94,7 +94,8 @@ RingLook look_at_ring(const PartitionPaths& paths, const TopicConfig& config, st
     if (!ring) return look;
   }
   // acquire: as everywhere, the smaller watermark first.
-  const Offset on_disk = config.ephemeral ? ring->begin() : ring->control().persister.durable_end.load(std::memory_order_acquire);
+  const Offset on_disk =
+      config.ephemeral ? ring->begin() : ring->control().persister.durable_end.load(std::memory_order_acquire);
   look.has_bytes = find_committed_end(*ring).end > on_disk;
   return look;
 }
@@ -115,12 +116,14 @@ class Planner {
     for (const std::string& name : list_directory(where_.shm)) {
       if (topic_exists(where_, name) || !directory_exists(where_.shm + "/" + name)) continue;
       keep(where_.shm + "/" + name + " belongs to no topic in " + where_.data +
-           "; it may be one of another data directory, or one whose creation or deletion was interrupted: remove it yourself "
+           "; it may be one of another data directory, or one whose creation or deletion was interrupted: remove it "
+           "yourself "
            "if you know that nobody uses it");
     }
     for (const std::string& name : list_directory(where_.data)) {
       if (topic_exists(where_, name) || !directory_exists(where_.data + "/" + name)) continue;
-      keep(where_.data + "/" + name + " has no topic.json: its creation or deletion was interrupted, or the file was lost; "
+      keep(where_.data + "/" + name +
+           " has no topic.json: its creation or deletion was interrupted, or the file was lost; "
            "create the topic again with the same settings, or remove the directory");
     }
     return std::move(plan_);
@@ -169,10 +172,12 @@ class Planner {
     }
     if (look.ours) {
       return add(CleanAction::persist_and_remove, config, number, files,
-                 look.has_bytes ? "nobody uses it; what it holds is written to disk first" : "nobody uses it; all it holds is on disk");
+                 look.has_bytes ? "nobody uses it; what it holds is written to disk first"
+                                : "nobody uses it; all it holds is on disk");
     }
     if (!look.has_bytes) {
-      return add(CleanAction::remove, config, number, files, "the log went on without it, and all it holds was on disk");
+      return add(CleanAction::remove, config, number, files,
+                 "the log went on without it, and all it holds was on disk");
     }
     add(CleanAction::set_aside, config, number, files,
         "the log went on without it, or its data directory was restored; it holds bytes that were never written");

@@ -45,7 +45,8 @@ std::string tidy(std::string path) {
 DomainOptions resolve(DomainOptions options) {
   if (options.data.empty()) options.data = from_environment("SPILLWAY_DATA");
   // systemd gives several directories separated by colons; the first is ours.
-  if (options.data.empty()) options.data = from_environment("STATE_DIRECTORY").substr(0, from_environment("STATE_DIRECTORY").find(':'));
+  if (options.data.empty())
+    options.data = from_environment("STATE_DIRECTORY").substr(0, from_environment("STATE_DIRECTORY").find(':'));
   if (options.data.empty()) options.data = home_directory() + "/.local/share/spillway";
   if (options.shm.empty()) options.shm = from_environment("SPILLWAY_SHM");
   if (options.shm.empty()) options.shm = "/dev/shm/spillway-" + std::to_string(::geteuid());

@@ -28,7 +28,7 @@ struct HorizonSlot {
   std::uint64_t topic_id;
   std::uint64_t sequence;
   std::uint64_t incarnation;
-  std::uint64_t begin;           // the ring's first offset
+  std::uint64_t begin;  // the ring's first offset
   std::uint64_t horizon;
   std::uint64_t previous_end;
   std::uint64_t previous_cause;  // GapCause of [previous_end, begin); none after a clean stop

@@ -1,9 +1,9 @@
-// The persister's I/O memory: large buffers for log bytes, blocks for index writes. Mappings of their own, page-aligned, and
-// pinned where the kernel allows it.
+// The persister's I/O memory: large buffers for log bytes, blocks for index writes. Mappings of their own,
+// page-aligned, and pinned where the kernel allows it.
 //
-// Memory that was taken and not given back when the pool is destroyed is left where it is for ever: a write may still be
-// under way from it, and nothing else may ever lie there.
-// Thread safety: one thread at a time (the persister's mutex).
+// Memory that was taken and not given back when the pool is destroyed is left where it is for ever: a write may still
+// be under way from it, and nothing else may ever lie there. Thread safety: one thread at a time (the persister's
+// mutex).
 #pragma once
 
 #include <cstddef>

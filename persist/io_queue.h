@@ -1,14 +1,15 @@
 // Asynchronous reads, writes and syncs of files: by io_uring, or by pwrite where io_uring is refused.
 //
-// An operation is whole or failed: short transfers are continued inside, and what the kernel gave up for reasons of its own
-// (EINTR, EAGAIN, ECANCELED because the submitting thread ended) is submitted again. Operations complete in any order: who
-// needs one after another waits for the first.
+// An operation is whole or failed: short transfers are continued inside, and what the kernel gave up for reasons of
+// its own (EINTR, EAGAIN, ECANCELED because the submitting thread ended) is submitted again. Operations complete in
+// any order: who needs one after another waits for the first.
 //
-// The memory an operation names belongs to it until its completion was reported by poll(). A queue that is destroyed does
-// not wait for the disk: the owner of the memory first calls wait_all(), or leaks the memory (Mapping::leak). It never
-// reuses it: what is in flight may still be carried out, seconds later.
+// The memory an operation names belongs to it until its completion was reported by poll(). A queue that is destroyed
+// does not wait for the disk: the owner of the memory first calls wait_all(), or leaks the memory (Mapping::leak). It
+// never reuses it: what is in flight may still be carried out, seconds later.
 //
-// Thread safety: one thread at a time, but any (its owner guards it with a mutex). In a forked child every call does nothing.
+// Thread safety: one thread at a time, but any (its owner guards it with a mutex). In a forked child every call does
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +33,9 @@ class IoQueue {
   IoQueue(const IoQueue&) = delete;
   IoQueue& operator=(const IoQueue&) = delete;
 
-  // Each starts an operation; false: `depth()` are in flight already (poll first). `fd` stays open until the completion was
-  // reported. With a descriptor opened O_DIRECT memory, `bytes` and `file_pos` are multiples of kBlock. `tag` comes back.
+  // Each starts an operation; false: `depth()` are in flight already (poll first). `fd` stays open until the
+  // completion was reported. With a descriptor opened O_DIRECT memory, `bytes` and `file_pos` are multiples of
+  // kBlock. `tag` comes back.
   virtual bool submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
                             std::uint64_t tag) noexcept = 0;
   virtual bool submit_read(int fd, std::byte* to, std::size_t bytes, std::uint64_t file_pos,
@@ -41,8 +43,8 @@ class IoQueue {
   // fdatasync: covers every write to the file whose completion was reported before this call, and no other.
   virtual bool submit_sync(int fd, std::uint64_t tag) noexcept = 0;
 
-  // Reports what has completed: handler(Completion). Waits until at least `min_completions` were reported, nothing is in
-  // flight any more, or the deadline passed. Returns how many were reported. The handler may submit, not poll.
+  // Reports what has completed: handler(Completion). Waits until at least `min_completions` were reported, nothing is
+  // in flight any more, or the deadline passed. Returns how many were reported. The handler may submit, not poll.
   template <typename Handler>
   std::size_t poll(std::size_t min_completions, Deadline deadline, Handler&& handler) {
     std::size_t reported = 0;

@@ -13,8 +13,8 @@
 namespace spillway {
 namespace {
 
-constexpr unsigned kFruitlessMax = 1000;             // times an operation is tried again without getting on
-constexpr std::uint64_t kLongestWaitNs = 100'000'000;  // then it is looked whether something still waits to be submitted
+constexpr unsigned kFruitlessMax = 1000;               // times an operation is tried again without getting on
+constexpr std::uint64_t kLongestWaitNs = 100'000'000;  // then what still waits to be submitted is
 
 bool is_transient(int error) noexcept { return error == EINTR || error == EAGAIN || error == ECANCELED; }
 
@@ -103,8 +103,8 @@ class UringQueue final : public IoQueue {
     std::size_t bytes;
     std::uint64_t file_pos;
     std::uint64_t tag;
-    std::size_t done;      // bytes that are transferred for certain
-    unsigned fruitless;    // tries in a row that transferred nothing
+    std::size_t done;    // bytes that are transferred for certain
+    unsigned fruitless;  // tries in a row that transferred nothing
   };
   struct Buffer {
     std::byte* memory = nullptr;
@@ -132,12 +132,16 @@ class UringQueue final : public IoQueue {
     const int buffer = o.kind == Kind::sync ? -1 : registered(memory, bytes);
     switch (o.kind) {
       case Kind::write:
-        if (buffer >= 0) io_uring_prep_write_fixed(sqe, o.fd, memory, bytes, file_pos, buffer);
-        else io_uring_prep_write(sqe, o.fd, memory, bytes, file_pos);
+        if (buffer >= 0)
+          io_uring_prep_write_fixed(sqe, o.fd, memory, bytes, file_pos, buffer);
+        else
+          io_uring_prep_write(sqe, o.fd, memory, bytes, file_pos);
         break;
       case Kind::read:
-        if (buffer >= 0) io_uring_prep_read_fixed(sqe, o.fd, memory, bytes, file_pos, buffer);
-        else io_uring_prep_read(sqe, o.fd, memory, bytes, file_pos);
+        if (buffer >= 0)
+          io_uring_prep_read_fixed(sqe, o.fd, memory, bytes, file_pos, buffer);
+        else
+          io_uring_prep_read(sqe, o.fd, memory, bytes, file_pos);
         break;
       case Kind::sync: io_uring_prep_fsync(sqe, o.fd, IORING_FSYNC_DATASYNC); break;
     }

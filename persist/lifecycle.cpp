@@ -16,8 +16,8 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kElsewhereNs = 1'000'000'000;   // how long others may be on the way to making the ring
-constexpr std::uint64_t kRecoveryNs = 60'000'000'000;   // how long somebody else's recovery, or a dead one's I/O, may take
+constexpr std::uint64_t kElsewhereNs = 1'000'000'000;  // how long others may be on the way to making the ring
+constexpr std::uint64_t kRecoveryNs = 60'000'000'000;  // ... another's recovery, or a dead one's I/O, may take
 
 std::string horizon_path(const PartitionPaths& paths) { return paths.data + "/horizon"; }
 
@@ -87,8 +87,7 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   check_sealable(paths.data, recovered);
   int error = sync_recovered(paths.data, log, recovered);
   if (error != 0) throw system_error(error, "can't sync the recovered log in " + paths.data);
-  HorizonFields fields =
-      seal_fields(recovered, config.segment_bytes, random_u64(), horizon_step(config));
+  HorizonFields fields = seal_fields(recovered, config.segment_bytes, random_u64(), horizon_step(config));
   if (fields.horizon > kOffsetEnd) {
     throw Error(Code::unsupported, "the log in " + paths.data + " has used up its offsets; create another topic");
   }
@@ -104,8 +103,8 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
 
 // With the writers' lock in its exclusive form.
 void make_ring(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition) {
-  const Partition::Birth birth = config.ephemeral ? Partition::Birth{random_u64(), 0, 0, UINT64_MAX}
-                                                  : recover_and_seal(paths, config, partition);
+  const Partition::Birth birth =
+      config.ephemeral ? Partition::Birth{random_u64(), 0, 0, UINT64_MAX} : recover_and_seal(paths, config, partition);
   Partition::create_files(paths, config, partition, birth);
 }
 

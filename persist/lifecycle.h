@@ -1,5 +1,5 @@
-// Opening one partition: attaching to its ring, or, when there is none and nobody lives who could have one, recovering the
-// log from its segments and making a new ring.
+// Opening one partition: attaching to its ring, or, when there is none and nobody lives who could have one,
+// recovering the log from its segments and making a new ring.
 //
 // Thread safety: stateless; safe to race with other threads and processes.
 #pragma once
@@ -12,9 +12,9 @@
 namespace spillway {
 
 // For writing. The writers' lock is kept in the Partition, in its shared form. Throws Error:
-//   ring_elsewhere  live processes use this data directory with a ring that is not here (deleted, or in another directory)
+//   ring_elsewhere  live processes use this data directory with a ring that is not here (deleted, or elsewhere)
 //   ring_stale      a ring is here, but the log has gone on without it, or its data directory was restored
-//   busy            somebody is recovering the log, or a dead process' I/O is still under way, for longer than is waited
+//   busy            somebody is recovering the log, or a dead process' I/O is still under way, for too long
 //   corrupt, unsupported, no_space, no_permission, io   as the sentence says
 std::shared_ptr<Partition> open_for_writing(const PartitionPaths& paths, const TopicConfig& config,
                                             std::uint32_t partition);

@@ -19,8 +19,8 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
-constexpr std::uint64_t kLazyNs = 3 * kMillisecond;        // how long bytes that nobody asks for may wait to be taken
-constexpr std::uint64_t kStuckNs = kMillisecond;           // how long a claim may stay uncommitted before its owner is looked at
+constexpr std::uint64_t kLazyNs = 3 * kMillisecond;  // how long bytes that nobody asks for may wait to be taken
+constexpr std::uint64_t kStuckNs = kMillisecond;     // ... a claim uncommitted before its owner is looked at
 constexpr std::uint64_t kRepairAgainNs = 2 * kMillisecond;
 constexpr std::uint64_t kLiveOwnerNs = 20 * kMillisecond;  // until it is looked again whether a live owner has died
 constexpr int kLooksMax = 64;
@@ -29,7 +29,6 @@ constexpr int kLooksMax = 64;
 
 void PartitionPersister::step(std::uint64_t now_ns) noexcept {
   if (stage_ == Stage::none) return;
-  if (partition_->gone()) release();
   if (stage_ != Stage::releasing && !role_.daemon() && role_.asked_for()) {
     handing_over_ = true;
     release();
@@ -60,7 +59,8 @@ void PartitionPersister::look(std::uint64_t now_ns) noexcept {
   const std::uint32_t wake = area.wake.load(std::memory_order_acquire);
   const std::uint32_t sync_wanted = area.sync_wanted.load(std::memory_order_acquire);
   // relaxed: a waiter's store that is missed now is seen within its bounded sleep.
-  if (wake != std::exchange(wake_seen_, wake) || area.waiters.load(std::memory_order_relaxed) != 0) write_wished_ = true;
+  if (wake != std::exchange(wake_seen_, wake) || area.waiters.load(std::memory_order_relaxed) != 0)
+    write_wished_ = true;
   if (sync_wanted != std::exchange(sync_wanted_seen_, sync_wanted)) sync_wished_ = true;
   reserved_end_ = partition_->control().claims.reserved_end.load(std::memory_order_acquire);
   last_look_ = RingIntake::Look::found;
@@ -240,8 +240,10 @@ void PartitionPersister::io_completed(IoOperation& operation, int error) noexcep
   } else {
     for (const auto& writer : row_.writers()) {
       if (!writer->owns(operation)) continue;
-      if (operation.purpose == IoPurpose::index) writer->index_completed(operation, error, shared_.buffers);
-      else writer->sync_completed(error);
+      if (operation.purpose == IoPurpose::index)
+        writer->index_completed(operation, error, shared_.buffers);
+      else
+        writer->sync_completed(error);
       break;
     }
   }
@@ -265,8 +267,8 @@ void PartitionPersister::advance() noexcept {
   publish();
 }
 
-// Larger ones first, so that who loads the smaller one first finds them in order. An earlier holder may have got further
-// than we have again.
+// Larger ones first, so that who loads the smaller one first finds them in order. An earlier holder may have got
+// further than we have again.
 void PartitionPersister::publish() noexcept {
   PersisterArea& area = partition_->control().persister;
   bool moved = false;
@@ -307,7 +309,7 @@ void PartitionPersister::tend_segments(std::uint64_t now_ns) noexcept {
     }
     row_.expire(expiry);
   } catch (const std::exception&) {
-    retain_again_ns_ = now_ns + 1000 * kMillisecond;  // its files stay until the next roll, or until the store can list again
+    retain_again_ns_ = now_ns + 1000 * kMillisecond;  // until then its files stay
   }
 }
 

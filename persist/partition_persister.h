@@ -1,7 +1,7 @@
 // One partition's persister: what this process does, and knows, while it holds the role.
 //
-// It is a state machine that never waits for log bytes: step() starts whatever can be started, io_completed() notes what
-// came of it, and step() is called again. Its owner (Persister, or a thread that waits for the disk) drives it.
+// It is a state machine that never waits for log bytes: step() starts whatever can be started, io_completed() notes
+// what came of it, and step() is called again. Its owner (Persister, or a thread that waits for the disk) drives it.
 //
 //   take_role --> settling --> working <--> broken        step() by step():
 //       ^         (I/O of a    (below)      (a write or     horizon ahead . look what is committed . repair . copy into
@@ -12,35 +12,40 @@
 //
 // What dies, or fails, and what then. "New holder" is whoever takes the role next; it begins where control says.
 //
-//   dies after                          on disk                             new holder
-//   role lock taken                     nothing new                         takes the lock, which the kernel freed
-//   piece submitted                     bytes may land for seconds          waits for the segment's lock (take_over.h), then
-//                                                                           writes the same bytes from the ring again
-//   index submitted, bytes not landed   entry that covers too much          INV-5: it does not count beyond written_end;
-//                                                                           without a ring its CRC does not match
-//   written_end stored                  bytes and entries whole             policy none: goes on there; else from durable_end
-//   sync submitted                      some of it                          durable_end did not move: writes from there again
-//   durable_end stored, space not       synced                              gives the space back itself
-//   given back
-//   spare or segment half made          making-*                            removed, or made again under the same name
-//   retained_begin stored, file not     old segment                         below retained_begin: expired at its next roll
-//   expired
-//   gap noticed, not recorded           nothing                             finds itself lapped, too, and records it
-//   horizon written, not stored         larger horizon                      reads the file: the larger one holds
+//   dies after                  on disk                        new holder
+//   role lock taken             nothing new                    takes the lock, which the kernel freed
+//   piece submitted             bytes may land for seconds     waits for the segment's lock (take_over.h), then writes
+//                                                              the same bytes from the ring again
+//   index submitted, bytes not  an entry that covers too much  it ends beyond written_end and does not count (INV-5);
+//   landed                                                     without a ring its CRC does not match, and the other
+//                                                              home has what was synced
+//   written_end stored          bytes and entries whole        policy none: goes on there; else from durable_end
+//   sync submitted              some of it                     durable_end did not move: writes from there again
+//   durable_end stored, space   synced                         gives the space back itself
+//   not given back
+//   segment half made           making-*                       removed, or made again under the same name
+//   retained_begin stored,      an old segment                 it is below retained_begin: expires at the next roll
+//   file not expired
+//   gap noticed, not recorded   nothing                        finds itself lapped, too, and records it
+//   horizon written, not        a larger horizon               reads the file, which counts
+//   stored
+//   ring's files deleted,       nothing new                    goes on with what is mapped: nobody can make another
+//   processes live                                             ring before they all have ended
 //
-//   fails                               here
-//   write, index write                  everything from the last safe boundary (durable_end; under none: written_end) is
-//                                       taken from the ring again, after a back-off, once nothing is under way
-//   sync, topic syncs                   the same; the ring still has it, because space is given back at durable_end only
-//   sync, policy none                   [durable_end, written_end) is lost_begin .. lost_end: waits for it answer `lost`
-//   new segment (no space)              nothing is taken until it can be made; producers see it when the ring is full
-//   horizon                             no claim goes past the old one
-//   ring can't be right                 nothing more is taken; looked at again after a back-off
-//   two failures in a row               each goes back to a boundary that was true before: watermarks never move back
+//   fails                       here
+//   write, index write          all from the last safe boundary (durable_end; under none written_end) is taken from the
+//                               ring again, after a back-off, once nothing is under way
+//   sync, topic syncs           the same: the ring still has it, for space is given back at durable_end only
+//   sync, policy none           [durable_end, written_end) is lost_begin .. lost_end: waits for it answer `lost`
+//   new segment (no space)      nothing is taken until it can be made; producers see it when the ring is full
+//   horizon                     no claim goes past the old one
+//   ring can't be right         nothing more is taken; looked at again after a back-off
+//   two failures in a row       each goes back to a boundary that was true before: watermarks never move back
 //
-// Invariants. A block with a write under way is not submitted again. An index home that the last completed sync covered is
-// not overwritten. durable_end is a written_end that was read before the sync was submitted, with no index write under way.
-// Watermarks are stored larger ones first.
+// Invariants. A block with a write under way is not submitted again. An index home without which what was promised is
+// on disk for certain nowhere is not overwritten. durable_end is a written_end that was read before the sync was
+// submitted, with no index write under way and no index entry ahead of its bytes: else the sync would cover an entry
+// whose CRC may not hold, in the place of one that does. Watermarks are stored larger ones first.
 //
 // Thread safety: one thread at a time (the persister's mutex).
 #pragma once
@@ -147,7 +152,7 @@ class PartitionPersister final : public IoOwner {
   Shared shared_;
   Role role_;
   HorizonFile horizon_file_;
-  HorizonFields horizon_;          // as written last
+  HorizonFields horizon_;  // as written last
   WriterRow row_;
   RingIntake intake_;
   Stage stage_ = Stage::none;
@@ -163,28 +168,28 @@ class PartitionPersister final : public IoOwner {
   // Wishes.
   Offset want_written_ = 0;
   Offset want_durable_ = 0;
-  bool write_wished_ = false;      // seen, and not yet turned into an offset
+  bool write_wished_ = false;  // seen, and not yet turned into an offset
   bool sync_wished_ = false;
   std::uint32_t wake_seen_ = 0;
   std::uint32_t sync_wanted_seen_ = 0;
-  Offset reserved_end_ = 0;        // as loaded by look()
-  std::uint64_t looked_ns_ = 0;    // when look() last ran
+  Offset reserved_end_ = 0;              // as loaded by look()
+  std::uint64_t looked_ns_ = 0;          // when look() last ran
   std::uint64_t backlog_since_ns_ = 0;   // since when something known is not taken; 0: all is
   std::uint64_t unsynced_since_ns_ = 0;  // since when something known is not durable; 0: all is
 
   // What is under way.
   std::size_t under_way_ = 0;
   std::size_t syncs_under_way_ = 0;
-  bool sync_waiting_ = false;      // for index writes: no new ones are submitted
+  bool sync_waiting_ = false;  // for index writes: no new ones are submitted
   int sync_error_ = 0;
-  Offset sync_end_ = 0;            // durable_end when the sync under way succeeds
+  Offset sync_end_ = 0;  // durable_end when the sync under way succeeds
 
   Trouble trouble_ = Trouble::none;
   std::optional<unsigned> known_home_;  // from before a failure: the index home that our last completed sync covered
-  std::uint64_t retry_ns_ = 0;     // when what failed is tried again
+  std::uint64_t retry_ns_ = 0;          // when what failed is tried again
   std::uint64_t back_off_ns_ = 0;
   std::uint64_t sync_again_ns_ = 0;
-  Offset newest_base_ = 0;         // of the newest segment: another one is a roll
+  Offset newest_base_ = 0;  // of the newest segment: another one is a roll
   std::uint64_t horizon_again_ns_ = 0;
   std::uint64_t retain_again_ns_ = 0;
   RingIntake::Look last_look_ = RingIntake::Look::nothing_new;

@@ -53,7 +53,7 @@ PartitionPersister::PartitionPersister(std::shared_ptr<Partition> partition, con
 
 bool PartitionPersister::take_role(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::none) return stage_ != Stage::releasing;
-  if (partition_->gone() || now_ns < horizon_again_ns_ || !role_.try_take(now_ns)) return false;
+  if (now_ns < horizon_again_ns_ || !role_.try_take(now_ns)) return false;
   try {
     if (!load_horizon()) {
       role_.release();
@@ -151,20 +151,26 @@ void PartitionPersister::finish_release() noexcept {
   tell(std::exchange(handing_over_, false) ? PersisterChange::handed_over : PersisterChange::released);
 }
 
-// Keeps the horizon at least half a step ahead of what was handed out.
+// Keeps the horizon at least half a step ahead of what was handed out. Only the file and reserved_end count, and that
+// only within the file's promise: a word of control that can't be right must not use up the log's offsets.
 void PartitionPersister::move_horizon(std::uint64_t now_ns) noexcept {
   if (now_ns < horizon_again_ns_) return;
   auto& horizon = partition_->control().persister.horizon;
   const std::uint64_t step = horizon_step(partition_->config());
   // relaxed: a stale value is a smaller one and moves the horizon a moment later; the horizon only we write.
   const Offset reserved = partition_->control().claims.reserved_end.load(std::memory_order_relaxed);
-  const Offset current = horizon.load(std::memory_order_relaxed);
-  if (!horizon_.clean && current == horizon_.horizon && current >= reserved + step / 2) return;
+  if (reserved > horizon_.horizon) {
+    trouble(Trouble::ring, EBADMSG, now_ns);
+    horizon_again_ns_ = retry_ns_;
+    return;
+  }
+  const bool stored = horizon.load(std::memory_order_relaxed) == horizon_.horizon;
+  if (!horizon_.clean && stored && horizon_.horizon >= reserved + step / 2) return;
   HorizonFields fields = horizon_;
   fields.clean = false;
-  fields.horizon = align_up(std::max({reserved + step, horizon_.horizon, current}), partition_->config().segment_bytes);
+  fields.horizon = align_up(std::max(reserved + step, horizon_.horizon), partition_->config().segment_bytes);
   fields.horizon = std::min(fields.horizon, kOffsetEnd);
-  if (fields.horizon <= current && !horizon_.clean && current == horizon_.horizon) return;  // the log's last offsets
+  if (!horizon_.clean && stored && fields.horizon == horizon_.horizon) return;  // the log's last offsets
   const int error = horizon_file_.write(fields);
   if (error != 0) {
     trouble(Trouble::horizon, error, now_ns);
@@ -176,22 +182,27 @@ void PartitionPersister::move_horizon(std::uint64_t now_ns) noexcept {
   tell_progress(*partition_);
 }
 
-// Notes what failed and when it is tried again. What can't go on where it stands waits for what is under way and settles.
+// Notes what failed and when it is tried again. What can't go on where it stands waits for what is under way and
+// settles.
 void PartitionPersister::trouble(Trouble what, int error, std::uint64_t now_ns) noexcept {
   back_off_ns_ = what == trouble_ ? std::min(2 * back_off_ns_, kBackOffMaxNs) : kBackOffNs;
   trouble_ = what;
   const std::uint64_t again_ns = now_ns + back_off_ns_;
   const bool breaks = what == Trouble::write || what == Trouble::ring || what == Trouble::settle ||
                       (what == Trouble::sync && topic_syncs());
-  if (what == Trouble::horizon) horizon_again_ns_ = again_ns;
-  else if (what == Trouble::sync && !breaks) sync_again_ns_ = again_ns;
-  else retry_ns_ = again_ns;
+  if (what == Trouble::horizon)
+    horizon_again_ns_ = again_ns;
+  else if (what == Trouble::sync && !breaks)
+    sync_again_ns_ = again_ns;
+  else
+    retry_ns_ = again_ns;
   if (breaks && stage_ != Stage::releasing) stage_ = Stage::broken;
   const bool full = error == ENOSPC || error == EDQUOT;
   const PersisterState state = full ? PersisterState::no_space : PersisterState::io_error;
   PersisterArea& area = partition_->control().persister;
   // relaxed: only the holder of the role writes them.
-  if (area.state.load(std::memory_order_relaxed) == state && area.error.load(std::memory_order_relaxed) == error) return;
+  if (area.state.load(std::memory_order_relaxed) == state && area.error.load(std::memory_order_relaxed) == error)
+    return;
   store_state(state, error);
   tell(PersisterChange::failed, error);
 }

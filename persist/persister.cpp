@@ -19,7 +19,7 @@ constexpr std::uint64_t kPollNs = kMillisecond;            // how long the threa
 constexpr std::uint64_t kSleepNs = 20 * kMillisecond;      // ... for somebody to want something
 constexpr std::uint64_t kLongSleepNs = 50 * kMillisecond;  // ... once nobody has for a second
 constexpr std::uint64_t kQuietNs = 1000 * kMillisecond;
-constexpr std::uint64_t kManyNs = 5 * kMillisecond;        // ... when there are more partitions than words to sleep on
+constexpr std::uint64_t kManyNs = 5 * kMillisecond;  // ... when there are more partitions than words to sleep on
 constexpr std::size_t kQueueDepth = 64;
 constexpr std::size_t kBuffersKept = 2;
 
@@ -52,7 +52,8 @@ Persister::Impl::~Impl() {
 }
 
 void Persister::add(std::shared_ptr<Partition> partition, const StandByOptions& options) {
-  if (mark_.forked()) throw Error(Code::forked, "this process was forked from the one that opened the domain; open it anew");
+  if (mark_.forked())
+    throw Error(Code::forked, "this process was forked from the one that opened the domain; open it anew");
   SPILLWAY_ASSERT(!partition->config().ephemeral);
   Impl::Locked lock(*impl_);
   if (Impl::Entry* const known = impl_->find(*partition)) {

@@ -1,10 +1,11 @@
 // The persister of a process: one thread, one I/O queue, many partitions; and the waits for the disk.
 //
-// A partition is stood by for from add() to remove(): whenever its role is free, it is taken. Who waits for the disk here
-// does the work on the calling thread if nobody else is at it; else the holder of the role, wherever it is, is asked.
-// A clean stop of one partition: producers closed -> stop_cleanly() -> seal_if_last() (clean_stop.h).
+// A partition is stood by for from add() to remove(): whenever its role is free, it is taken. Who waits for the disk
+// here does the work on the calling thread if nobody else is at it; else the holder of the role, wherever it is, is
+// asked. A clean stop of one partition: producers closed -> stop_cleanly() -> seal_if_last() (clean_stop.h).
 //
-// Thread safety: thread-safe. After a fork the child's copy does nothing, answers `forked`, and its thread is the parent's.
+// Thread safety: thread-safe. After a fork the child's copy does nothing, answers `forked`, and its thread is the
+// parent's.
 #pragma once
 
 #include <functional>
@@ -28,14 +29,15 @@ struct PersisterOptions {
 };
 
 struct StandByOptions {
-  bool daemon = false;    // asks holders that are no daemons for the role, and does not let go when asked
-  bool stand_by = true;   // false: never takes the role; waits only
+  bool daemon = false;   // asks holders that are no daemons for the role, and does not let go when asked
+  bool stand_by = true;  // false: never takes the role; waits only
 };
 
 class Persister {
  public:
   explicit Persister(PersisterOptions options = {});
-  // Lets roles go and does not wait for the disk: what is under way ends by itself, and keeps its segment locked until then.
+  // Lets roles go and does not wait for the disk: what is under way ends by itself, and keeps its segment locked
+  // until then.
   ~Persister();
   Persister(const Persister&) = delete;
   Persister& operator=(const Persister&) = delete;

@@ -1,8 +1,8 @@
 // Waiting for the disk.
 //
 // ORDER.
-//   V1 written_end, durable_end <- S3, S4 (partition_persister.cpp); then notices and losses are looked at: a gap's notice
-//      stands before any watermark passes its beginning (N1 in ring_intake.cpp)
+//   V1 written_end, durable_end <- S3, S4 (partition_persister.cpp); then notices and losses are looked at: a gap's
+//      notice stands before any watermark passes its beginning (N1 in ring_intake.cpp)
 //   V2 sync_wanted -> the holder's look(): what was committed before is then found by its walk
 //   Waiting itself is the drawing "Progress" (space.h).
 #include <algorithm>
@@ -16,8 +16,8 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kDriveNs = 4'000'000;   // how long a waiter works itself before it leaves it to the thread
-constexpr std::uint64_t kLookNs = 10'000'000;   // how long a waiter sleeps at a time
+constexpr std::uint64_t kDriveNs = 4'000'000;  // how long a waiter works itself before it leaves it to the thread
+constexpr std::uint64_t kLookNs = 10'000'000;  // how long a waiter sleeps at a time
 
 enum class Answer : std::uint8_t { no, yes, lost };
 
@@ -112,8 +112,10 @@ bool Persister::Impl::drive(Partition& partition, Offset end, Level level, Deadl
   const std::uint64_t start_ns = monotonic_ns();
   if (entry == nullptr || !entry->stand_by || !entry->persister->take_role(start_ns)) return false;
   PartitionPersister& persister = *entry->persister;
-  if (level == Level::durable) persister.ask_sync();
-  else persister.ask_write();
+  if (level == Level::durable)
+    persister.ask_sync();
+  else
+    persister.ask_write();
   const Deadline until = Deadline::after_ns(std::min(deadline.left_ns(), kDriveNs));
   const bool durable = level == Level::durable;
   Answer answer = Answer::no;

@@ -28,7 +28,8 @@ template <class Append>
 Appended Producer::with(std::uint32_t partition, Append&& append) {
   for (bool again = topic_.config().ephemeral;; again = false) {
     Slot& slot = open(partition);
-    const Appended appended = exclusive_ ? append(std::get<ExclusiveProducer>(slot)) : append(std::get<SharedProducer>(slot));
+    const Appended appended =
+        exclusive_ ? append(std::get<ExclusiveProducer>(slot)) : append(std::get<SharedProducer>(slot));
     if (appended.status != AppendStatus::gone || !again) return appended;
     slot.emplace<std::monostate>();  // opening it makes the topic's files anew
   }
@@ -46,7 +47,8 @@ Appended Producer::append(std::span<const std::byte> payload, const RecordOption
   return append_to(partition, payload, options);
 }
 
-Appended Producer::append_to(std::uint32_t partition, std::span<const std::byte> payload, const RecordOptions& options) {
+Appended Producer::append_to(std::uint32_t partition, std::span<const std::byte> payload,
+                             const RecordOptions& options) {
   return with(partition, [&](auto& producer) { return producer.append(payload, options); });
 }
 

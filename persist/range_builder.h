@@ -1,10 +1,9 @@
 // Turns the log's bytes, as they were copied out of the ring, into index entries: CRC, claim boundaries, record counts.
 //
-// Pure: works on the persister's own copy, which it checks (the ring is other processes' memory), and touches no file.
-// Two places matter: end(), up to which bytes were taken, and boundary(), the last claim boundary at or before it. A range
-// is indexed only once every claim that reaches into it was taken whole: of a claim that is lapped half-way nothing may be
-// promised, and rewind() goes back to the boundary.
-// Thread safety: one thread at a time.
+// Pure: works on the persister's own copy, which it checks (the ring is other processes' memory), and touches no
+// file. Two places matter: end(), up to which bytes were taken, and boundary(), the last claim boundary at or before
+// it. A range is indexed only once every claim that reaches into it was taken whole: of a claim that is lapped
+// half-way nothing may be promised, and rewind() goes back to the boundary. Thread safety: one thread at a time.
 #pragma once
 
 #include <array>
@@ -25,10 +24,10 @@ class RangeBuilder {
   // What is known of the place to start at, a claim boundary.
   struct Start {
     Offset at = 0;
-    std::span<const std::byte> before;      // the bytes of [range_begin_of(at), at)
-    Offset first_boundary = kNoBoundary;    // of the range, if it lies before `at`
-    std::uint64_t records = 0;              // data records that begin before `at`
-    bool damaged = false;                   // `before` is not what was written: the range's CRC shall not match either
+    std::span<const std::byte> before;    // the bytes of [range_begin_of(at), at)
+    Offset first_boundary = kNoBoundary;  // of the range, if it lies before `at`
+    std::uint64_t records = 0;            // data records that begin before `at`
+    bool damaged = false;                 // `before` is not what was written: the range's CRC shall not match either
   };
   void start(const Start& start) noexcept;
 
@@ -36,8 +35,8 @@ class RangeBuilder {
   // taken.
   ShapeStatus take(std::span<const std::byte> bytes) noexcept;
   // A gap record at boundary() == end() that ends at `to`, at most the segment's end. Fills `header` with its bytes.
-  // Afterwards end() is behind the header; `zeros` takes the zeros that stand for what is missing, and `skip` leaves out
-  // ranges wholly inside the gap.
+  // Afterwards end() is behind the header; `zeros` takes the zeros that stand for what is missing, and `skip` leaves
+  // out ranges wholly inside the gap.
   void gap(Offset to, GapCause cause, std::span<std::byte, kRecordHeaderBytes> header) noexcept;
   void zeros(std::uint64_t bytes) noexcept;  // does not cross a range's end, nor the gap's
   void skip(Offset range_begin) noexcept;    // from a range's end to a later range's beginning
@@ -59,7 +58,7 @@ class RangeBuilder {
  private:
   struct State {
     Offset end = 0;
-    std::uint32_t crc = 0;                  // of [range_begin_of(end), end)
+    std::uint32_t crc = 0;  // of [range_begin_of(end), end)
     Offset first_boundary = kNoBoundary;
     std::uint64_t records = 0;
   };
@@ -71,9 +70,9 @@ class RangeBuilder {
   CommitMix mix_;
   std::uint64_t ring_bytes_;
   State now_;
-  State safe_;               // the state as it was at the last claim boundary
-  Offset next_record_ = 0;   // where the next header lies: at or after now_.end
-  bool in_batch_ = false;    // the record at next_record_ belongs to a claim that began before
+  State safe_;              // the state as it was at the last claim boundary
+  Offset next_record_ = 0;  // where the next header lies: at or after now_.end
+  bool in_batch_ = false;   // the record at next_record_ belongs to a claim that began before
   std::deque<IndexEntry> whole_;
   std::array<std::byte, kBlock> recent_{};  // [align_down(end(), kBlock), end())
   std::array<std::byte, kBlock> block_{};   // [align_down(boundary(), kBlock), boundary())

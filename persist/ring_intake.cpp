@@ -14,9 +14,9 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kWalkAheadBytes = 4 * kMiB;
-constexpr std::uint64_t kMuchBytes = kMiB;           // a backlog worth taking although nobody asks
+constexpr std::uint64_t kMuchBytes = kMiB;  // a backlog worth taking although nobody asks
 constexpr std::size_t kPiecesMax = 12;
-constexpr std::uint64_t kQuietBytes = 512 * kKiB;    // with more than this under way a partly filled range can wait
+constexpr std::uint64_t kQuietBytes = 512 * kKiB;  // with more than this under way a partly filled range can wait
 
 }  // namespace
 
@@ -136,8 +136,8 @@ bool RingIntake::begin_piece(Offset at, int& error, Piece& piece) noexcept {
   return true;
 }
 
-// Copies from the ring, a range or less at a time, so that CRC and check find the bytes in the cache. False: the ring was
-// lapped (what was taken before is good), or the bytes can't be right (`error`).
+// Copies from the ring, a range or less at a time, so that CRC and check find the bytes in the cache. False: the ring
+// was lapped (what was taken before is good), or the bytes can't be right (`error`).
 bool RingIntake::fill(Piece& piece, Offset to, int& error) noexcept {
   for (Offset at = taken_end(); at < to; at = taken_end()) {
     const std::uint64_t bytes = std::min(to, range_begin_of(at) + kRangeBytes) - at;
@@ -163,8 +163,8 @@ bool RingIntake::partial_under_way() const noexcept {
   return !pieces_.empty() && !pieces_.back().done && pieces_.back().end != pieces_.back().padded_end;
 }
 
-// The ring has passed known_end() or what was being copied: records resume at the oldest boundary that has some room before
-// it is lapped, too.
+// The ring has passed known_end() or what was being copied: records resume at the oldest boundary that has some room
+// before it is lapped, too.
 void RingIntake::lapped() noexcept {
   const Offset resume = oldest_boundary(partition_, partition_.capacity() / 4);
   const Offset from = gap_end_ != 0 ? gap_end_ : boundary();
@@ -203,14 +203,14 @@ void RingIntake::give_notice(Offset from, Offset to) noexcept {
   area.gap_count.store(index + 1, std::memory_order_release);
 }
 
-// Writes gap records from taken_end() to gap_end_: one per segment that holds records before or after. Stops (gap_end_ is
-// not 0 then) when there is no buffer or segment.
+// Writes gap records from taken_end() to gap_end_: one per segment that holds records before or after. Stops
+// (gap_end_ is not 0 then) when there is no buffer or segment.
 int RingIntake::take_gap() noexcept try {
   while (taken_end() < gap_end_) {
     const Offset from = taken_end();
     const Offset end = row_.segment_end(from);
-    // A segment wholly inside has no file; one that an earlier holder of the role made gets a gap record all the same, and
-    // so does a ring's first, whose header says how the log before it ended.
+    // A segment wholly inside has no file; one that an earlier holder of the role made gets a gap record all the
+    // same, and so does a ring's first, whose header says how the log before it ended.
     const bool inside = from == row_.segment_base(from) && gap_end_ >= end;
     if (inside && from != partition_.begin() && !row_.exists(from)) {
       builder_.start({end, {}, kNoBoundary, builder_.records(), false});
@@ -228,8 +228,8 @@ int RingIntake::take_gap() noexcept try {
   return ENOMEM;
 }
 
-// One gap record, within one segment: a piece with its header and the zeros behind it in its range; where records resume
-// in a later range, a piece with the zeros at that one's beginning.
+// One gap record, within one segment: a piece with its header and the zeros behind it in its range; where records
+// resume in a later range, a piece with the zeros at that one's beginning.
 int RingIntake::take_gap_record(Offset to) noexcept try {
   int error = 0;
   Piece head, tail;

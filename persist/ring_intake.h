@@ -4,12 +4,13 @@
 // What comes out are pieces (log bytes in a buffer, ready to be written to one place of one segment) and marks (index
 // entries, and at which claim boundary the log stands once they are written). Nothing is submitted here.
 //
-// Entries go into the index in groups that end exactly at a claim boundary: whole ranges, and the part of the last one up
-// to the boundary. So what an index home holds ends where a watermark may stand, and never in the middle of a claim.
+// Entries go into the index in groups that end exactly at a claim boundary: whole ranges, and the part of the last
+// one up to the boundary. So what an index home holds ends where a watermark may stand, and never in the middle of a
+// claim.
 //
-// A piece begins at a 4 KiB block. The last block of a piece may be partly filled: committed bytes, then zeros; the next
-// piece then begins with that block again, from our own copy of it, and may not be submitted before the first is done.
-// Thread safety: one thread at a time (the persister's mutex).
+// A piece begins at a 4 KiB block. The last block of a piece may be partly filled: committed bytes, then zeros; the
+// next piece then begins with that block again, from our own copy of it, and may not be submitted before the first is
+// done. Thread safety: one thread at a time (the persister's mutex).
 #pragma once
 
 #include <deque>
@@ -31,8 +32,8 @@ struct Piece {
   bool done = false;
 };
 
-// An index entry on its way. A group of them ends with one that `closes`: once log bytes and entries up to its `end` are
-// written, the log on disk reaches the claim boundary `boundary`.
+// An index entry on its way. A group of them ends with one that `closes`: once log bytes and entries up to its `end`
+// are written, the log on disk reaches the claim boundary `boundary`.
 struct Mark {
   IndexEntry entry{};  // none when bytes == 0: segments that were left out
   Offset end = 0;
@@ -54,11 +55,11 @@ class RingIntake {
   // known_end() is the true end.
   Look look() noexcept;
 
-  Offset known_end() const noexcept { return known_end_; }          // everything before is committed; a claim boundary
+  Offset known_end() const noexcept { return known_end_; }  // everything before is committed; a claim boundary
   Offset taken_end() const noexcept { return builder_.end(); }
   Offset boundary() const noexcept { return builder_.boundary(); }
-  Offset indexed_end() const noexcept { return indexed_end_; }      // of what there are marks for
-  bool ring_broken() const noexcept { return ring_broken_; }        // what it holds can't be right; start() looks again
+  Offset indexed_end() const noexcept { return indexed_end_; }  // of what there are marks for
+  bool ring_broken() const noexcept { return ring_broken_; }    // what it holds can't be right; start() looks again
 
   // Copies what is known and not yet taken: whole ranges if there is much, also a partly filled one if it lies before
   // `urgent_end`. Returns an errno: 0, that of a segment that can't be had, or EBADMSG when the ring's bytes can't be
@@ -104,12 +105,12 @@ class RingIntake {
   Offset known_end_ = 0;
   Offset indexed_end_ = 0;
   Offset data_end_ = 0;
-  Offset gap_end_ = 0;         // not 0: from taken_end() on the ring was overwritten, records resume here
-  bool ring_broken_ = false;   // nothing readable was found behind what was overwritten
-  std::deque<Piece> pieces_;   // ascending, but for rewinds; what a tag points to must not move
+  Offset gap_end_ = 0;        // not 0: from taken_end() on the ring was overwritten, records resume here
+  bool ring_broken_ = false;  // nothing readable was found behind what was overwritten
+  std::deque<Piece> pieces_;  // ascending, but for rewinds; what a tag points to must not move
   std::deque<Mark> marks_;
-  std::size_t handed_ = 0;     // of marks_, from the front
-  Offset handed_end_ = 0;      // of the last entry handed on
+  std::size_t handed_ = 0;  // of marks_, from the front
+  Offset handed_end_ = 0;   // of the last entry handed on
 };
 
 }  // namespace spillway

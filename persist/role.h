@@ -1,8 +1,8 @@
 // The persister role of one partition: a file lock, and how a daemon asks for it.
 //
-// A daemon locks a producer slot, stores its number in control.persister.request and waits; the request counts as long as
-// that lock is held. A holder that is no daemon lets go; nobody but the asker takes the role then, for a while.
-// Thread safety: one thread at a time (the persister's mutex).
+// A daemon locks a producer slot, stores its number in control.persister.request and waits; the request counts as
+// long as that lock is held. A holder that is no daemon lets go; nobody but the asker takes the role then, for a
+// while. Thread safety: one thread at a time (the persister's mutex).
 #pragma once
 
 #include <memory>
@@ -34,10 +34,10 @@ class Role {
   std::shared_ptr<Partition> partition_;
   bool daemon_;
   bool held_ = false;
-  FileDescriptor file_;          // the description that is locked, opened ahead so that trying is one system call
+  FileDescriptor file_;  // the description that is locked, opened ahead so that trying is one system call
   LockProbe slots_;
-  FileLock slot_;                // of our request
-  std::uint32_t request_ = 0;    // as stored; 0: none
+  FileLock slot_;                     // of our request
+  std::uint32_t request_ = 0;         // as stored; 0: none
   std::uint64_t aside_until_ns_ = 0;  // not 0: stands aside for a daemon
 };
 

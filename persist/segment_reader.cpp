@@ -275,7 +275,8 @@ const CheckedRange& SegmentReader::check_now(Slot& slot, Offset range_begin, boo
   }
   CheckedRange& range = slot.ranges[place];
   range = {range_begin, RangeFault::no_entry, 0, {}};
-  slot.checked_under[place] = limit_;
+  // The limit the index block was read under, which may be older than today's: what it says is then asked again.
+  slot.checked_under[place] = index_.limits[index_block_of(slot.file->base(), range_begin) - index_.first];
   ++ranges_checked_;
   const std::size_t available = slot.bytes > at ? std::min<std::size_t>(slot.bytes - at, kRangeBytes) : 0;
   const std::span<const std::byte> memory(slot_memory(slot_of(slot.chunk)) + at, available);

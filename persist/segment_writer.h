@@ -50,8 +50,8 @@ class SegmentWriter {
   // Up to where what was update()d is written: kOffsetEnd when nothing is missing.
   Offset index_end() const noexcept;
 
-  // Which blocks with something new are written: all of them, or only those that will not change any more, or that would
-  // not for the moment: log bytes are written up to `data_end`, and so far the block goes.
+  // Which blocks with something new are written: all of them, or only those that will not change any more, or that
+  // would not for the moment: log bytes are written up to `data_end`, and so far the block goes.
   struct IndexPolicy {
     bool all = false;
     Offset data_end = 0;

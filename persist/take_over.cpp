@@ -128,8 +128,8 @@ std::optional<WatermarkCopy> copy_watermarks(const Partition& partition) noexcep
   return copy;
 }
 
-std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at,
-                              const WatermarkCopy& watermarks, std::optional<unsigned> known_home) {
+std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at, const WatermarkCopy& watermarks,
+                              std::optional<unsigned> known_home) {
   const LogIdentity& log = row.store().log();
   if (!sync_earlier(row, watermarks.durable_end, at)) return std::nullopt;
   Tail tail;
@@ -159,8 +159,8 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   sync_file(*file);
   const std::uint64_t block = index_block_of(base, at);
   const Homes homes = read_homes(*file, log.segment_bytes, block);
-  // Of what lies behind `at` nothing counts, although it may be whole: it is written again, and after a sync that failed
-  // nobody knows what of it is on disk.
+  // Of what lies behind `at` nothing counts, although it may be whole: it is written again, and after a sync that
+  // failed nobody knows what of it is on disk.
   const IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
                                             base + block * kIndexBlockLogBytes, at, at, known_home);
   if (range != at) {

@@ -12,8 +12,8 @@
 
 namespace spillway {
 
-// Control's watermarks, copied once and checked: begin <= durable_end <= written_end <= reserved_end, reclaimable_end no
-// further than where writing begins again. Nothing: they can't be right.
+// Control's watermarks, copied once and checked: begin <= durable_end <= written_end <= reserved_end, reclaimable_end
+// no further than where writing begins again. Nothing: they can't be right.
 struct WatermarkCopy {
   Offset durable_end = 0;
   Offset written_end = 0;
@@ -33,10 +33,10 @@ struct Tail {
   RangeBuilder::Start start() const noexcept { return {at, before, first_boundary, records, damaged}; }
 };
 
-// Opens the segment that holds `at` and reads the tail: the beginning of at's range from the ring, which still holds it,
-// or, where it was lapped, from the segment, its CRC checked; the index block from its two homes. Every segment that holds
-// bytes of [durable_end, at) is synced before, so that afterwards the log is durable up to `at`. Nothing: I/O of a dead process
-// is still under way; ask again. `known_home` as IndexBlock::load has it. Throws Error.
+// Opens the segment that holds `at` and reads the tail: the beginning of at's range from the ring, which still holds
+// it, or, where it was lapped, from the segment, its CRC checked; the index block from its two homes. Every segment
+// that holds bytes of [durable_end, at) is synced before, so that afterwards the log is durable up to `at`. Nothing:
+// I/O of a dead process is still under way; ask again. `known_home` as IndexBlock::load has it. Throws Error.
 std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at, const WatermarkCopy& watermarks,
                               std::optional<unsigned> known_home);
 

@@ -100,7 +100,8 @@ Durable Topic::wait_durable_latest(std::chrono::nanoseconds timeout) const {
   for (std::uint32_t p = 0; p < config().partitions; ++p) {
     const auto partition = state_->writing_if_open(p);
     if (!partition) continue;
-    const std::chrono::nanoseconds left(static_cast<std::int64_t>(std::min<std::uint64_t>(deadline.left_ns(), INT64_MAX)));
+    const std::chrono::nanoseconds left(
+        static_cast<std::int64_t>(std::min<std::uint64_t>(deadline.left_ns(), INT64_MAX)));
     const Durable result = state_->wait(p, find_committed_end(*partition).end, left, true);
     if (result != Durable::yes) return result;
   }

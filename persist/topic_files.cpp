@@ -22,8 +22,12 @@ std::string config_path(const std::string& directory, const std::string& name) {
   return directory + "/" + name + "/topic.json";
 }
 
+// Throws Error (no_permission) where it can't be told.
 bool has_config(const std::string& directory, const std::string& name) {
-  return file_exists(config_path(directory, name));
+  struct stat s;
+  if (::lstat(config_path(directory, name).c_str(), &s) == 0) return true;
+  if (errno == EACCES) throw system_error(errno, "can't look into " + directory + "/" + name);
+  return false;
 }
 
 TopicConfig read_config(const std::string& directory, const std::string& name) {
@@ -106,6 +110,10 @@ void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uin
     const bool producer = slot.mode.load(std::memory_order_relaxed) != ProducerMode::none;
     users.push_back((producer ? "producer pid " : "persister pid ") +
                     std::to_string(slot.pid.load(std::memory_order_relaxed)) + where);
+  }
+  const std::uint32_t holder = ring ? ring->control().persister.pid.load(std::memory_order_relaxed) : 0;
+  if (holder != 0 && users.size() == before && LockProbe(paths.role_lock()).held(0)) {
+    users.push_back("persister pid " + std::to_string(holder) + where);
   }
   for (std::size_t i = 0; ring && i < kConsumerSlots; ++i) {
     const ConsumerSlot& slot = ring->consumers().slots[i];

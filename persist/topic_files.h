@@ -33,7 +33,7 @@ std::string cursors_directory(const Directories& where, const TopicConfig& confi
 
 struct TopicRemoval {
   std::vector<std::string> files;
-  std::uint64_t log_bytes = 0;           // of segments
+  std::uint64_t log_bytes = 0;          // of segments
   std::vector<std::string> live_users;  // named; not empty: it must not be deleted
 };
 TopicRemoval plan_topic_removal(const Directories& where, const TopicConfig& config);

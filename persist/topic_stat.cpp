@@ -116,7 +116,8 @@ std::optional<HeldStat> look_for_claim(const Partition& partition, const Locks& 
     const ProducerSlot& slot = control.slots[i];
     const std::uint64_t start_state = slot.start_state.load(kAcquire);
     const Offset start = start_state & ~kNoteStateMask;
-    if ((start_state & kNoteStateMask) == 0 || start > committed_end || slot.end.load(kRelaxed) <= committed_end) continue;
+    if ((start_state & kNoteStateMask) == 0 || start > committed_end || slot.end.load(kRelaxed) <= committed_end)
+      continue;
     held.pid = slot.pid.load(kRelaxed);
     if (locks.known && !locks.producer_lives(i)) continue;
     held.cause = Blocked::held_by_live;
@@ -147,7 +148,7 @@ std::optional<HeldStat> look_for_full_ring(const PartitionStat& stat, const Topi
   held.offset = stat.reclaimable_end;
   held.pid = stat.persister.held ? stat.persister.pid : 0;
   held.paused = stat.persister.paused;
-  held.cause = !stat.persister.held                                 ? Blocked::no_persister
+  held.cause = !stat.persister.held                               ? Blocked::no_persister
                : stat.persister.state == PersisterState::no_space ? Blocked::no_space
                : stat.persister.state == PersisterState::io_error ? Blocked::io_error
                                                                   : Blocked::disk_behind;

@@ -64,11 +64,11 @@ struct HeldStat {
 
 struct PartitionStat {
   std::uint32_t partition = 0;
-  bool ring = false;         // false: there is no ring (after a reboot); the watermarks are what recovery finds on disk
-  bool locks_known = true;   // false: no right to open the lock files; everybody in a slot is listed, dead or alive
+  bool ring = false;        // false: there is no ring (after a reboot); the watermarks are what recovery finds on disk
+  bool locks_known = true;  // false: no right to open the lock files; everybody in a slot is listed, dead or alive
   std::uint64_t capacity = 0;
   std::uint64_t incarnation = 0;
-  Offset begin = 0;          // of this ring
+  Offset begin = 0;  // of this ring
   // Watermarks, as DESIGN.md names them. committed_end is the walked one, not control's floor.
   Offset retained_begin = 0;
   Offset durable_end = 0;
@@ -77,14 +77,14 @@ struct PartitionStat {
   Offset reserved_end = 0;
   Offset reclaimable_end = 0;
   Offset horizon = 0;
-  std::uint64_t dropped = 0;    // records refused by drop_new
-  std::uint64_t gap_count = 0;  // ranges overwritten before they could be written
+  std::uint64_t dropped = 0;               // records refused by drop_new
+  std::uint64_t gap_count = 0;             // ranges overwritten before they could be written
   ProducerMode mode = ProducerMode::none;  // of the last writers
   PersisterStat persister;
   std::vector<ProducerStat> producers;
   std::vector<ConsumerStat> consumers;
   std::optional<HeldStat> held;
-  std::uint64_t taken_ns = 0;   // monotonic, for rates
+  std::uint64_t taken_ns = 0;  // monotonic, for rates
 };
 
 std::string_view name_of(ProducerMode value) noexcept;

@@ -17,18 +17,18 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kPollNs = 1'000'000;     // where there is nothing to sleep on
-constexpr std::uint64_t kLongNs = 100'000'000;   // as in Sleeper
+constexpr std::uint64_t kPollNs = 1'000'000;                 // where there is nothing to sleep on
+constexpr std::uint64_t kLongNs = 100'000'000;               // as in Sleeper
 constexpr std::size_t kWordsPerThread = kFutexWatchMax - 1;  // and the control word
 
 // One partition as a helper thread watches it. It keeps the mapping alive, and looks at shared memory only: the reader
 // belongs to the loop's thread, which stores here what it waits for.
 struct Watched {
   std::shared_ptr<Partition> ring;
-  Offset offset = 0;     // what the reader wants next
+  Offset offset = 0;  // what the reader wants next
   bool durable = false;
-  bool now = false;      // the reader has something already
-  bool later = false;    // no ring to look at, or replaying: only the reader can tell, now and then
+  bool now = false;    // the reader has something already
+  bool later = false;  // no ring to look at, or replaying: only the reader can tell, now and then
 };
 
 bool has_news(const Watched& w) noexcept {
@@ -47,9 +47,9 @@ struct WaitSet::Impl {
   FileDescriptor event;
   std::vector<Consumer*> consumers;
   std::mutex mutex;
-  std::vector<Watched> watched;     // guarded by mutex
-  bool armed = false;               // guarded by mutex: news are wanted
-  bool stopping = false;            // guarded by mutex
+  std::vector<Watched> watched;           // guarded by mutex
+  bool armed = false;                     // guarded by mutex: news are wanted
+  bool stopping = false;                  // guarded by mutex
   std::atomic<std::uint32_t> control{0};  // a futex: stepped when what stands above changed
   std::vector<std::unique_ptr<std::thread>> helpers;
   ForkMark mark;
@@ -80,7 +80,8 @@ void WaitSet::Impl::run(std::size_t helper) noexcept {
       wanted = armed;
       const std::size_t first = std::min(helper * kWordsPerThread, watched.size());
       const std::size_t last = std::min(first + kWordsPerThread, watched.size());
-      mine.assign(watched.begin() + static_cast<std::ptrdiff_t>(first), watched.begin() + static_cast<std::ptrdiff_t>(last));
+      mine.assign(watched.begin() + static_cast<std::ptrdiff_t>(first),
+                  watched.begin() + static_cast<std::ptrdiff_t>(last));
     }
     words.assign(1, {&control, seen});
     if (!wanted || mine.empty()) {
@@ -98,7 +99,9 @@ void WaitSet::Impl::run(std::size_t helper) noexcept {
       words.push_back({&shared.wake.sequence, shared.wake.sequence.load(std::memory_order_acquire)});
       shared.announcement.asleep.store(1, std::memory_order_relaxed);
     }
-    const auto same = [](const FutexWatch& a, const FutexWatch& b) { return a.word == b.word && a.expected == b.expected; };
+    const auto same = [](const FutexWatch& a, const FutexWatch& b) {
+      return a.word == b.word && a.expected == b.expected;
+    };
     const bool unstepped = quiet && std::equal(words.begin(), words.end(), before.begin(), before.end(), same);
     const bool barrier = all && unstepped && membarrier_everyone();
     const auto tell_if_wanted = [&] {

@@ -1,5 +1,5 @@
-// The segments of one partition as the holder of its persister role sees them: those that exist, those that are open for
-// writing, the next one, the ones that expire.
+// The segments of one partition as the holder of its persister role sees them: those that exist, those that are open
+// for writing, the next one, the ones that expire.
 //
 // Making, recycling and expiring happen here and wait for the file system (not for log bytes); all of it ahead of need,
 // except where the disk is full.
@@ -22,14 +22,16 @@ class WriterRow {
  public:
   WriterRow(const Partition& partition, IoOwner& owner);
 
-  // Looks at the directory (again): nothing is open afterwards. `horizon` says what lies before the ring. No operation may
-  // be under way. Throws Error.
+  // Looks at the directory (again): nothing is open afterwards. `horizon` says what lies before the ring. No
+  // operation may be under way. Throws Error.
   void load(const HorizonFields& horizon);
   // Closes everything, so that the locks go. No operation may be under way.
   void close() noexcept { open_.clear(); }
 
   // Segments that are opened from now on are used without O_DIRECT: the file system refused a direct write.
-  void go_buffered() { store_ = SegmentStore(store_.directory(), store_.log(), partition_.config().sharing, FileIo::buffered); }
+  void go_buffered() {
+    store_ = SegmentStore(store_.directory(), store_.log(), partition_.config().sharing, FileIo::buffered);
+  }
 
   SegmentStore& store() noexcept { return store_; }
   bool exists(Offset base) const { return existing_.contains(base); }
@@ -38,8 +40,8 @@ class WriterRow {
 
   // The writer of the segment that holds `offset`, if it is open.
   SegmentWriter* find(Offset offset) noexcept;
-  // The same; opens or makes it. nullptr: not now. `error` is then an errno, or 0: I/O of a dead process is still under way
-  // in it.
+  // The same; opens or makes it. nullptr: not now. `error` is then an errno, or 0: I/O of a dead process is still
+  // under way in it.
   SegmentWriter* open(Offset offset, int& error) noexcept;
   // Takes one that was opened by somebody else into the row.
   SegmentWriter& take(SegmentFile file);
@@ -52,8 +54,8 @@ class WriterRow {
   // under way, nothing to sync.
   void close_finished(Offset end) noexcept;
 
-  // Half-way through a segment: makes sure that the next one costs no allocation. Returns 0 or an errno; called again, it
-  // tries again after a second.
+  // Half-way through a segment: makes sure that the next one costs no allocation. Returns 0 or an errno; called
+  // again, it tries again after a second.
   int prepare(Offset written_end, std::uint64_t now_ns) noexcept;
   // True once since a segment was made: then it is time to look at retention.
   bool rolled() const noexcept { return rolled_; }

@@ -60,7 +60,7 @@ if [ "$(id -u)" -eq 0 ] && setpriv --reuid 65534 --regid 65534 --clear-groups tr
   chmod 755 "$work" "$rings"
   nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$SPILLWAY" "$@"; }
   expect 4 nobody pub t <<<x
-  says 'permission|belongs to'
+  says 'ermission|belongs to'
   expect 4 nobody create mine
   expect 4 nobody sub t --from earliest --until-end
 fi

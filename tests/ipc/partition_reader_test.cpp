@@ -303,6 +303,8 @@ TEST_CASE("history that fails or has nothing ends the read with that, and is ask
   CHECK(reader.error() == EIO);
   answer = HistoryStatus::end;
   CHECK(reader.read(ignore, 10, count) == ReadStop::end);
+  answer = HistoryStatus::gap;  // one that leads nowhere
+  CHECK(reader.read(ignore, 10, count) == ReadStop::corrupt);
   answer = HistoryStatus::nothing;  // then the bytes themselves
   CHECK(drain(reader).records.size() > 100);
 }

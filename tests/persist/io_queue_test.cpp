@@ -106,7 +106,8 @@ TEST_CASE("a transfer that is cut short goes on where it stopped", "[threads]") 
       const ssize_t n = ::read(ends[0], bytes.data(), bytes.size());
       if (n <= 0) break;
       for (ssize_t i = 0; i < n; ++i) {
-        same = same && bytes[static_cast<std::size_t>(i)] == static_cast<std::byte>((got + static_cast<std::size_t>(i)) / 4096);
+        same = same &&
+               bytes[static_cast<std::size_t>(i)] == static_cast<std::byte>((got + static_cast<std::size_t>(i)) / 4096);
       }
       got += static_cast<std::size_t>(n);
     }

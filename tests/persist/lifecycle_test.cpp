@@ -174,8 +174,12 @@ TEST_CASE("a ring that the log has gone on without is refused as stale once nobo
   OpenPlace place(tiny_topic());
   const Place elsewhere;
   const PartitionPaths paths = PartitionPaths::of(elsewhere.shm(), place.place().data(), place.config(), 0);
-  { place.open(); }
-  { open_for_writing(paths, place.config(), 0); }
+  {
+    place.open();
+  }
+  {
+    open_for_writing(paths, place.config(), 0);
+  }
   CHECK(code_of([&] { place.open(); }) == Code::ring_stale);
 }
 
@@ -218,7 +222,9 @@ TEST_CASE("a process that dies while it makes the ring leaves nothing in the way
   // Which of the three files was there when it died.
   const int files = GENERATE(range(0, 3));
   OpenPlace place(tiny_topic());
-  { write_some(place.open(), 0, 10); }
+  {
+    write_some(place.open(), 0, 10);
+  }
   std::filesystem::remove(place.paths().ring);
   if (files < 2) std::filesystem::remove(place.paths().consumers);
   if (files < 1) std::filesystem::remove(place.paths().control);
@@ -230,10 +236,12 @@ TEST_CASE("a process that dies while it makes the ring leaves nothing in the way
 
 TEST_CASE("recovery waits for the I/O of the dead", "[threads]") {
   OpenPlace place(tiny_topic());
-  { write_some(place.open(), 0, 10); }
+  {
+    write_some(place.open(), 0, 10);
+  }
   place.lose_ring();
-  SegmentFile held = SegmentFile::open(place.paths().data, LogIdentity::of(place.config(), 0), 0, Access::read_write,
-                                       FileIo::direct);
+  SegmentFile held =
+      SegmentFile::open(place.paths().data, LogIdentity::of(place.config(), 0), 0, Access::read_write, FileIo::direct);
   REQUIRE(held.try_lock());
   std::atomic<bool> opened{false};
   std::thread opener([&] {

@@ -149,7 +149,8 @@ struct Rig {
     CHECK(std::equal(disk.offsets.begin(), disk.offsets.end(), offsets.begin()));
   }
   std::size_t records_before(Offset offset) const {
-    return static_cast<std::size_t>(std::count_if(offsets.begin(), offsets.end(), [&](Offset o) { return o < offset; }));
+    return static_cast<std::size_t>(
+        std::count_if(offsets.begin(), offsets.end(), [&](Offset o) { return o < offset; }));
   }
   bool saw(PersisterChange change) const {
     return std::any_of(events.begin(), events.end(), [&](const PersisterEvent& e) { return e.change == change; });
@@ -186,8 +187,10 @@ TEST_CASE("what is appended comes to disk at its offset, many laps and segments 
   Rig rig(with(sync), kind);
   std::mt19937_64 random(7);
   for (int i = 0; i < 3000; ++i) {
-    if (random() % 50 == 0) rig.append_batch(1 + random() % 20, random() % 400);
-    else rig.append(random() % 100 == 0 ? random() % 15'000 : random() % 300);
+    if (random() % 50 == 0)
+      rig.append_batch(1 + random() % 20, random() % 400);
+    else
+      rig.append(random() % 100 == 0 ? random() % 15'000 : random() % 300);
     if (random() % 20 == 0) rig.step();
   }
   REQUIRE(rig.sync_all());
@@ -229,8 +232,10 @@ TEST_CASE("power is lost at any instant: what was durable is there, the log ends
   std::mt19937_64 random(seed);
   const std::size_t count = 1 + random() % 1500;
   for (std::size_t i = 0; i < count; ++i) {
-    if (random() % 30 == 0) rig.append_batch(1 + random() % 20, random() % 500);
-    else rig.append(random() % (i % 100 < 50 ? 600 : 30));
+    if (random() % 30 == 0)
+      rig.append_batch(1 + random() % 20, random() % 500);
+    else
+      rig.append(random() % (i % 100 < 50 ? 600 : 30));
     if (random() % 10 == 0) rig.step();
     if (random() % 30 == 0) rig.persister->ask_sync();
   }
@@ -418,8 +423,10 @@ TEST_CASE("a ring that was faster than the disk leaves exact gaps, split at segm
     // From a few records to several segments' worth between two looks of the persister.
     const std::size_t count = random() % 3 == 0 ? 500 + random() % 3000 : random() % 100;
     for (std::size_t i = 0; i < count; ++i) {
-      if (random() % 40 == 0) rig.append_batch(1 + random() % 10, random() % 1000);
-      else rig.append(random() % 300);
+      if (random() % 40 == 0)
+        rig.append_batch(1 + random() % 10, random() % 1000);
+      else
+        rig.append(random() % 300);
     }
     for (std::uint64_t i = random() % 6; i > 0; --i) rig.step();
     if (random() % 5 == 0) {

@@ -1,4 +1,5 @@
-// The persister of a process: its thread, its waits, the election, and what becomes of the role when processes come and go.
+// The persister of a process: its thread, its waits, the election, and what becomes of the role when processes come
+// and go.
 #include "spillway/persist/persister.h"
 
 #include <signal.h>
@@ -216,7 +217,8 @@ TEST_CASE("a daemon that asks gets the role, and one that is no daemon does not 
   CHECK(changes[2] == PersisterChange::took_role);
 }
 
-TEST_CASE("a clean stop leaves everything on disk, the role free and, by the last one, the horizon trimmed", "[threads]") {
+TEST_CASE("a clean stop leaves everything on disk, the role free and, by the last one, the horizon trimmed",
+          "[threads]") {
   OpenPlace place(with(GENERATE(SyncPolicy::none, SyncPolicy::interval)));
   auto ring = place.open();
   Offset reserved = 0;

@@ -99,7 +99,8 @@ TEST_CASE("entries say of each range what a walk over the whole log says, howeve
     const auto block = builder.block();
     REQUIRE(block.size() == builder.boundary() % kBlock);
     if (!block.empty()) {
-      CHECK(std::memcmp(block.data(), log.bytes.data() + (builder.boundary() - begin - block.size()), block.size()) == 0);
+      CHECK(std::memcmp(block.data(), log.bytes.data() + (builder.boundary() - begin - block.size()), block.size()) ==
+            0);
     }
     if (random() % 6 == 0) builder.rewind();
   }

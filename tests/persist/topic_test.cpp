@@ -32,7 +32,8 @@ std::string text_of(std::uint64_t number, std::size_t bytes = 100) {
 }
 
 // Reads from where the consumer stands until `count` records came or nothing comes any more; checks numbers from `first`.
-std::uint64_t read_numbered(Consumer& consumer, std::uint64_t first, std::uint64_t count, std::vector<Gap>* gaps = nullptr) {
+std::uint64_t read_numbered(Consumer& consumer, std::uint64_t first, std::uint64_t count,
+                            std::vector<Gap>* gaps = nullptr) {
   std::uint64_t next = first;
   const Deadline deadline = Deadline::after_ns(60'000'000'000U);
   while (next < first + count && !deadline.passed()) {
@@ -113,7 +114,8 @@ TEST_CASE("everybody dies and the ring is still there: nothing committed is lost
   CHECK(read_numbered(consumer, 0, 400) == 400);
 }
 
-TEST_CASE("the host dies: what was durable is there, the rest is a gap, and offsets go on past all that were handed out") {
+TEST_CASE(
+    "the host dies: what was durable is there, the rest is a gap, and offsets go on past all that were handed out") {
   const Place place;
   Offset end = 0, handed_out = 0;
   for (std::uint64_t boot = 0; boot < 3; ++boot) {
@@ -256,7 +258,8 @@ TEST_CASE("typed topics refuse another type, both sides named") {
   CHECK(consumer.poll([&](const Quote& q, const RecordInfo&) { bid = q.bid; }).records == 1);
   CHECK(bid == 1.5);
   CHECK_THROWS_WITH(domain.open<Trade>("quotes"), Catch::Contains("16 bytes") && Catch::Contains("8 bytes"));
-  CHECK_THROWS_WITH(domain.open<Quote>("quotes", "quote.v2"), Catch::Contains("quote.v1") && Catch::Contains("quote.v2"));
+  CHECK_THROWS_WITH(domain.open<Quote>("quotes", "quote.v2"),
+                    Catch::Contains("quote.v1") && Catch::Contains("quote.v2"));
 }
 
 TEST_CASE("starting at an offset, inside a record and outside the log") {
@@ -265,7 +268,8 @@ TEST_CASE("starting at an offset, inside a record and outside the log") {
   ExclusiveProducer producer = topic.exclusive_producer();
   std::vector<Offset> offsets;
   for (std::uint64_t i = 0; i < 5000; ++i) offsets.push_back(producer.append(text_of(i)).position.offset);
-  for (const std::size_t i : {std::size_t{0}, std::size_t{1}, std::size_t{1234}, std::size_t{4900}, std::size_t{4999}}) {
+  for (const std::size_t i :
+       {std::size_t{0}, std::size_t{1}, std::size_t{1234}, std::size_t{4900}, std::size_t{4999}}) {
     Consumer at = topic.consumer({.from = From::offset, .offset = offsets[i]});
     CHECK(read_numbered(at, i, 1) >= 1);
     if (i + 1 == offsets.size()) continue;
@@ -294,7 +298,8 @@ TEST_CASE("retention: the oldest segments go, and a reader that wanted them gets
     reader.poll(
         100ms,
         [&](const Record& r) {
-          const auto number = static_cast<std::uint64_t>(std::lower_bound(offsets.begin(), offsets.end(), r.offset()) - offsets.begin());
+          const auto number = static_cast<std::uint64_t>(std::lower_bound(offsets.begin(), offsets.end(), r.offset()) -
+                                                         offsets.begin());
           REQUIRE(r.text() == text_of(number));
           if (count == 0) first = number;
           if (count > 0) REQUIRE(number == last + 1);
@@ -395,7 +400,8 @@ TEST_CASE("many threads in front of one exclusive producer keep each thread's or
     for (int t = 0; t < 3; ++t) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < 2000; ++i) {
-          const std::string text = std::to_string(t) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 300), '.');
+          const std::string text =
+              std::to_string(t) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 300), '.');
           while (async.append(text) != AppendStatus::ok) std::this_thread::yield();
         }
         CHECK(async.flush(kLong));
@@ -407,9 +413,12 @@ TEST_CASE("many threads in front of one exclusive producer keep each thread's or
   Consumer consumer = topic.consumer({.from = From::earliest});
   int next[3] = {};
   for (std::size_t count = 0; count < 6000;) {
-    count += consumer.poll(1s, [&](const Record& r) {
-      const auto t = static_cast<std::size_t>(r.text()[0] - '0');
-      REQUIRE(std::stoi(std::string(r.text().substr(2))) == next[t]++);
-    }).records;
+    count += consumer
+                 .poll(1s,
+                       [&](const Record& r) {
+                         const auto t = static_cast<std::size_t>(r.text()[0] - '0');
+                         REQUIRE(std::stoi(std::string(r.text().substr(2))) == next[t]++);
+                       })
+                 .records;
   }
 }

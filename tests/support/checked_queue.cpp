@@ -37,7 +37,8 @@ std::uint64_t CheckedQueue::twin_of(std::uint64_t home) const noexcept {
 std::uint64_t CheckedQueue::first_offset(const Operation& o) const {
   const auto base = parse_segment_name(std::string_view(o.file).substr(o.file.rfind('/') + 1));
   const std::uint64_t first = kSegmentHeaderBytes + segment_bytes;
-  return base.value_or(0) + (std::min(o.begin, twin_of(o.begin)) - first) / kBlock * kIndexEntriesPerBlock * kRangeBytes;
+  return base.value_or(0) +
+         (std::min(o.begin, twin_of(o.begin)) - first) / kBlock * kIndexEntriesPerBlock * kRangeBytes;
 }
 
 // Whether a home that is about to be written is covered, and its twin does not have all of it that was promised.

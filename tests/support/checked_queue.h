@@ -20,7 +20,8 @@ class CheckedQueue final : public IoQueue {
  public:
   explicit CheckedQueue(IoKind kind) : real_(make_io_queue(kind, 64)) {}
 
-  // Asked for every operation when it is submitted: an errno makes it fail without being carried out, 0 lets it through.
+  // Asked for every operation when it is submitted: an errno makes it fail without being carried out, 0 lets it
+  // through.
   enum class What { log_bytes, index, sync };
   std::function<int(What)> fail;
   // Completions are kept back while this is set.
@@ -38,7 +39,8 @@ class CheckedQueue final : public IoQueue {
 
   bool submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
                     std::uint64_t tag) noexcept override;
-  bool submit_read(int fd, std::byte* to, std::size_t bytes, std::uint64_t file_pos, std::uint64_t tag) noexcept override;
+  bool submit_read(int fd, std::byte* to, std::size_t bytes, std::uint64_t file_pos,
+                   std::uint64_t tag) noexcept override;
   bool submit_sync(int fd, std::uint64_t tag) noexcept override;
   bool register_buffer(std::byte* memory, std::size_t bytes) noexcept override {
     return real_->register_buffer(memory, bytes);
@@ -65,9 +67,9 @@ class CheckedQueue final : public IoQueue {
     std::map<std::uint64_t, Block> covers{};  // a sync: what it will have made durable
   };
   struct File {
-    std::map<std::uint64_t, Block> written;                   // blocks that no completed sync covers as they are
-    std::map<std::uint64_t, std::vector<std::byte>> synced;   // blocks, as they are on disk for certain
-    std::map<std::uint64_t, std::vector<std::byte>> before;   // blocks that were never synced, as they were
+    std::map<std::uint64_t, Block> written;                  // blocks that no completed sync covers as they are
+    std::map<std::uint64_t, std::vector<std::byte>> synced;  // blocks, as they are on disk for certain
+    std::map<std::uint64_t, std::vector<std::byte>> before;  // blocks that were never synced, as they were
     struct Home {
       std::vector<std::byte> bytes;
       std::uint64_t number = 0;  // of the write that completed

@@ -27,8 +27,8 @@ TEST_CASE("RemoveIPC is found in a logind.conf, the last setting of it, comments
 TEST_CASE("a finding that is not fine names its cause and its cure") {
   for (const Finding& finding :
        {check_kernel(), check_wakeups(), check_io_uring(), check_memlock(), check_remove_ipc("/dev/shm/x"),
-        check_shm("/dev/shm/spillway-test"), check_data("/tmp/spillway-test"), check_direct_io("/proc"), check_shm("/proc/x"),
-        check_data("/proc/x")}) {
+        check_shm("/dev/shm/spillway-test"), check_data("/tmp/spillway-test"), check_direct_io("/proc"),
+        check_shm("/proc/x"), check_data("/proc/x")}) {
     INFO(finding.check << ": " << finding.found);
     CHECK_FALSE(finding.check.empty());
     CHECK_FALSE(finding.found.empty());

@@ -128,7 +128,8 @@ TEST_CASE("frames: with keys, none is another thing than an empty one") {
   Parsed last{};
   const std::string input = keyed_frame("k", "v") + keyed_frame("", "v") + keyed_frame(std::nullopt, "v");
   for (const std::size_t step : {1U, 5U, 8U, 100U}) {
-    CHECK(parse_in_pieces(FrameParser(true, 100), input, step, last) == std::vector<Found>{{"v", "k"}, {"v", ""}, {"v", {}}});
+    CHECK(parse_in_pieces(FrameParser(true, 100), input, step, last) ==
+          std::vector<Found>{{"v", "k"}, {"v", ""}, {"v", {}}});
     CHECK(last == Parsed::need_more);
   }
 }

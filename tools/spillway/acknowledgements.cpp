@@ -94,9 +94,8 @@ void Acknowledgements::settle_lane(Lane& lane, Offset reached_end) {
 void Acknowledgements::settle_each(Lane& lane) {
   while (!lane.pending.empty()) {
     const Pending record = lane.pending.front();
-    const Durable result = record.offset == kDropped
-                               ? Durable::yes
-                               : ask(lane.partition, record.end, std::chrono::nanoseconds(0));
+    const Durable result =
+        record.offset == kDropped ? Durable::yes : ask(lane.partition, record.end, std::chrono::nanoseconds(0));
     if (result != Durable::yes && result != Durable::lost) return;
     finish(lane, result == Durable::lost);
   }

@@ -35,9 +35,9 @@ class Acknowledgements {
   void wait(std::chrono::nanoseconds timeout);
 
   bool done() const noexcept { return pending_ == 0; }
-  std::uint64_t pending() const noexcept { return pending_; }   // records (or, where only ends are kept, partitions)
+  std::uint64_t pending() const noexcept { return pending_; }  // records (or, where only ends are kept, partitions)
   std::uint64_t dropped_count() const noexcept { return dropped_; }
-  std::uint64_t lost_count() const noexcept { return lost_; }   // overwritten, or lost by a failed sync
+  std::uint64_t lost_count() const noexcept { return lost_; }  // overwritten, or lost by a failed sync
   std::optional<std::uint32_t> waiting_partition() const noexcept;
 
  private:
@@ -63,7 +63,7 @@ class Acknowledgements {
   Topic topic_;
   AckLevel level_;
   Output* output_;
-  bool may_lose_;    // a record that was appended may still be lost
+  bool may_lose_;  // a record that was appended may still be lost
   bool keep_each_;
   std::vector<Lane> lanes_;
   std::uint64_t pending_ = 0;

@@ -48,8 +48,8 @@ int run_clean(const Context& context, bool yes) {
   show(plan, output);
   if (plan.items.empty()) return exit_code::kDone;
   if (!yes) {
-    throw Failure(exit_code::kUsage, fmt::format("nothing was removed: {} items would go; add --yes to remove them",
-                                                 plan.items.size()));
+    throw Failure(exit_code::kUsage,
+                  fmt::format("nothing was removed: {} items would go; add --yes to remove them", plan.items.size()));
   }
   return apply(domain, plan);
 }

@@ -39,7 +39,8 @@ int run_create(const Context& context, const CreateOptions& options) {
   const Domain domain(context.domain_options());
   const TopicConfig config = domain.open_or_create(options.topic, options.wanted).config();
   if (!config.ephemeral && config.retain_bytes == 0) {
-    note("topic " + config.name + " keeps every record until it is deleted; --retain SIZE bounds what it takes of the disk");
+    note("topic " + config.name +
+         " keeps every record until it is deleted; --retain SIZE bounds what it takes of the disk");
   }
   return exit_code::kDone;
 }
@@ -52,8 +53,9 @@ void add_create(CLI::App& app, Context& context) {
   add_topic(command, options->topic);
   TopicOptions& wanted = options->wanted;
   command.add_option("--partitions", wanted.partitions, "how many logs the topic has (default 1)")->type_name("N");
-  add_size(command, "--ring", wanted.ring,
-           "memory of each partition, a power of two from 64KiB\n(default: the largest within 16MiB / N, at least 1MiB)");
+  add_size(
+      command, "--ring", wanted.ring,
+      "memory of each partition, a power of two from 64KiB\n(default: the largest within 16MiB / N, at least 1MiB)");
   add_size(command, "--segment", wanted.segment, "size of a segment file (default: the larger of 64MiB and the ring)");
   add_size(command, "--retain", wanted.retain, "most that a partition keeps on disk (default: without limit)");
   add_choice(command, "--on-full", wanted.on_full, &parse_on_full, "block|drop_new|overwrite",
@@ -67,7 +69,8 @@ void add_create(CLI::App& app, Context& context) {
       "--ephemeral", [&wanted] { wanted.ephemeral = true; }, "in memory only: nothing is written to disk");
   add_choice(command, "--sharing", wanted.sharing, &parse_share, "owner|group_read|group_write",
              "who else may use the files (default owner)");
-  command.callback([&context, options] { context.run = [&context, options] { return run_create(context, *options); }; });
+  command.callback(
+      [&context, options] { context.run = [&context, options] { return run_create(context, *options); }; });
 }
 
 }  // namespace spillway::command

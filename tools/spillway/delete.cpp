@@ -29,9 +29,10 @@ int run_delete(const Context& context, const DeleteOptions& options) {
   for (const std::string& file : plan.files) output.append(file + "\n");
   output.flush();
   output.check();
-  throw Failure(exit_code::kUsage,
-                fmt::format("nothing was deleted: topic {} has {} files, {} of segments among them; add --yes to delete them",
-                            options.topic, plan.files.size(), format_size(plan.log_bytes)));
+  throw Failure(
+      exit_code::kUsage,
+      fmt::format("nothing was deleted: topic {} has {} files, {} of segments among them; add --yes to delete them",
+                  options.topic, plan.files.size(), format_size(plan.log_bytes)));
 }
 
 }  // namespace
@@ -41,7 +42,8 @@ void add_delete(CLI::App& app, Context& context) {
   const auto options = std::make_shared<DeleteOptions>();
   add_topic(command, options->topic);
   command.add_flag("--yes", options->yes, "really; without it the files that would go are shown");
-  command.callback([&context, options] { context.run = [&context, options] { return run_delete(context, *options); }; });
+  command.callback(
+      [&context, options] { context.run = [&context, options] { return run_delete(context, *options); }; });
 }
 
 }  // namespace spillway::command

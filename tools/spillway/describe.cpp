@@ -42,7 +42,8 @@ void add_describe(CLI::App& app, Context& context) {
   const auto options = std::make_shared<DescribeOptions>();
   add_topic(command, options->topic);
   command.add_flag("--json", options->json, "for scripts; sizes in bytes");
-  command.callback([&context, options] { context.run = [&context, options] { return run_describe(context, *options); }; });
+  command.callback(
+      [&context, options] { context.run = [&context, options] { return run_describe(context, *options); }; });
 }
 
 }  // namespace spillway::command

@@ -19,14 +19,9 @@ std::string to_text(const Finding& finding) {
 
 std::vector<Finding> examine(const Context& context) {
   const DomainOptions places = resolve(context.domain_options());
-  std::vector<Finding> findings = {check_kernel(),
-                                   check_shm(places.shm),
-                                   check_data(places.data),
-                                   check_direct_io(places.data),
-                                   check_io_uring(),
-                                   check_memlock(),
-                                   check_wakeups(),
-                                   check_remove_ipc(places.shm)};
+  std::vector<Finding> findings = {
+      check_kernel(),   check_shm(places.shm), check_data(places.data), check_direct_io(places.data),
+      check_io_uring(), check_memlock(),       check_wakeups(),         check_remove_ipc(places.shm)};
   const auto add = [&](std::vector<Finding> more) {
     findings.insert(findings.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   };
@@ -46,7 +41,8 @@ int run_doctor(const Context& context, bool json) {
   auto list = nlohmann::ordered_json::array();
   std::string prevented;
   for (const Finding& finding : findings) {
-    if (finding.verdict == Verdict::prevents) prevented += (prevented.empty() ? "" : "; ") + finding.check + ": " + finding.cause;
+    if (finding.verdict == Verdict::prevents)
+      prevented += (prevented.empty() ? "" : "; ") + finding.check + ": " + finding.cause;
     if (!json) output.append(to_text(finding));
     list.push_back({{"check", finding.check},
                     {"verdict", name_of(finding.verdict)},

@@ -58,7 +58,8 @@ std::string remove_ipc_of_this_machine() {
     if (const std::string value = remove_ipc_setting(text_of(path)); !value.empty()) setting = value;
   };
   look("/etc/systemd/logind.conf");
-  for (const char* directory : {"/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"}) {
+  for (const char* directory :
+       {"/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"}) {
     try {
       for (const std::string& name : list_directory(directory)) {
         if (name.ends_with(".conf")) look(std::string(directory) + "/" + name);
@@ -132,9 +133,10 @@ Finding check_io_uring() {
   Finding finding{"io_uring", Verdict::advice, std::string("refused: ") + std::strerror(error), "", ""};
   finding.cause = "the persister uses pwrite and fdatasync instead, which is correct and slower";
   const std::string disabled = first_line_of("/proc/sys/kernel/io_uring_disabled");
-  finding.cure = !disabled.empty() && disabled != "0"
-                     ? "sysctl kernel.io_uring_disabled=0 (it is " + disabled + ")"
-                     : "in a container, allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile";
+  finding.cure =
+      !disabled.empty() && disabled != "0"
+          ? "sysctl kernel.io_uring_disabled=0 (it is " + disabled + ")"
+          : "in a container, allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile";
   return finding;
 }
 
@@ -159,7 +161,8 @@ Finding check_remove_ipc(const std::string& shm) {
     finding.found = "rings are not in /dev/shm";
   } else if (::geteuid() < 1000) {
     finding.found = "a system account: logind removes nothing of it";
-  } else if (const std::string setting = remove_ipc_of_this_machine(); setting == "no" || setting == "false" || setting == "0") {
+  } else if (const std::string setting = remove_ipc_of_this_machine();
+             setting == "no" || setting == "false" || setting == "0") {
     finding.found = "off";
   } else if (!user.empty() && file_exists("/var/lib/systemd/linger/" + user)) {
     finding.found = "on, but " + user + " lingers";
@@ -167,7 +170,8 @@ Finding check_remove_ipc(const std::string& shm) {
     finding.verdict = Verdict::advice;
     finding.found = "on";
     finding.cause = "logind deletes what " + user + " has in /dev/shm when the last session ends, rings included";
-    finding.cure = "loginctl enable-linger " + user + ", or RemoveIPC=no in /etc/systemd/logind.conf, or a system account";
+    finding.cure =
+        "loginctl enable-linger " + user + ", or RemoveIPC=no in /etc/systemd/logind.conf, or a system account";
   }
   return finding;
 }

@@ -49,14 +49,16 @@ int try_direct(const std::string& directory) {
 
 std::string cure_of(const HeldStat& held, const std::string& topic) {
   switch (held.cause) {
-    case Blocked::held_by_dead: return "run `spillway persist " + topic + "`, or start any writer: it repairs the claim";
+    case Blocked::held_by_dead:
+      return "run `spillway persist " + topic + "`, or start any writer: it repairs the claim";
     case Blocked::no_persister: return "run `spillway persist " + topic + "`";
     case Blocked::no_space: return "free some space on the disk; writing goes on by itself then";
     case Blocked::io_error: return "see the kernel's log about the disk; writing goes on by itself when it works again";
     default: break;
   }
   if (held.paused) return fmt::format("kill -CONT {}, or end it: then another takes over", held.pid);
-  return held.by == HeldStat::By::persister ? "wait, or use a faster disk" : fmt::format("look what pid {} waits for", held.pid);
+  return held.by == HeldStat::By::persister ? "wait, or use a faster disk"
+                                            : fmt::format("look what pid {} waits for", held.pid);
 }
 
 void check_partition(const TopicConfig& config, const PartitionStat& stat, std::vector<Finding>& findings) {
@@ -72,7 +74,8 @@ void check_partition(const TopicConfig& config, const PartitionStat& stat, std::
         cure_of(*stat.held, config.name));
   }
   if (!config.ephemeral && stat.persister.held && stat.persister.paused && !(stat.held && stat.held->paused)) {
-    add(where + " has a paused persister", fmt::format("pid {} holds the role and is stopped by a signal or a debugger", stat.persister.pid),
+    add(where + " has a paused persister",
+        fmt::format("pid {} holds the role and is stopped by a signal or a debugger", stat.persister.pid),
         fmt::format("kill -CONT {0}, or end it: then another takes over", stat.persister.pid));
   }
   for (const ProducerStat& producer : stat.producers) {
@@ -94,8 +97,8 @@ Finding check_shm(const std::string& shm) {
   struct statfs fs = {};
   const bool memory = ::statfs(directory.c_str(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
   Finding finding{"rings", Verdict::fine,
-                  fmt::format("{}: {}, {} of {} free", shm, memory ? "memory" : "not in memory", format_size(room.free_bytes),
-                              format_size(room.total_bytes)),
+                  fmt::format("{}: {}, {} of {} free", shm, memory ? "memory" : "not in memory",
+                              format_size(room.free_bytes), format_size(room.total_bytes)),
                   "", ""};
   if (!may_use(directory)) return not_usable(std::move(finding), directory, "--shm");
   if (!memory) {
@@ -105,7 +108,8 @@ Finding check_shm(const std::string& shm) {
   } else if (room.free_bytes < kRoomLow && fs.f_type == TMPFS_MAGIC) {
     finding.verdict = Verdict::prevents;
     finding.cause = "there is no room for another ring of the default size (16MiB)";
-    finding.cure = "mount -o remount,size=1G " + directory + "; in a container: --shm-size 1g; or `spillway clean`, or smaller rings";
+    finding.cure = "mount -o remount,size=1G " + directory +
+                   "; in a container: --shm-size 1g; or `spillway clean`, or smaller rings";
   } else if (room.total_bytes <= kShmComfortable && fs.f_type == TMPFS_MAGIC) {
     finding.verdict = Verdict::advice;
     finding.cause = "there is room for few rings: 64MiB is what containers get by default";
@@ -120,7 +124,8 @@ Finding check_data(const std::string& data) {
   struct statfs fs = {};
   const bool memory = ::statfs(directory.c_str(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
   Finding finding{"segments", Verdict::fine,
-                  fmt::format("{}: {} of {} free", data, format_size(room.free_bytes), format_size(room.total_bytes)), "", ""};
+                  fmt::format("{}: {} of {} free", data, format_size(room.free_bytes), format_size(room.total_bytes)),
+                  "", ""};
   if (!may_use(directory)) return not_usable(std::move(finding), directory, "--data");
   if (memory) {
     finding.verdict = Verdict::advice;
@@ -157,7 +162,8 @@ std::vector<Finding> check_topics(const Domain& domain) {
       findings.push_back({"topics", Verdict::advice, "topic " + name + " can't be used", e.what(), "as it says"});
     }
   }
-  if (findings.empty()) findings.push_back({"topics", Verdict::fine, fmt::format("{}, nothing held up", names.size()), "", ""});
+  if (findings.empty())
+    findings.push_back({"topics", Verdict::fine, fmt::format("{}, nothing held up", names.size()), "", ""});
   return findings;
 }
 
@@ -165,9 +171,10 @@ std::vector<Finding> check_leftovers(const Domain& domain) {
   std::vector<Finding> findings;
   const CleanPlan plan = plan_clean(domain);
   for (const CleanItem& item : plan.items) {
-    findings.push_back({"leftovers", Verdict::advice,
-                        fmt::format("{} of partition {} of topic {}", format_size(item.bytes), item.partition, item.topic),
-                        item.why, "spillway clean --yes"});
+    findings.push_back(
+        {"leftovers", Verdict::advice,
+         fmt::format("{} of partition {} of topic {}", format_size(item.bytes), item.partition, item.topic), item.why,
+         "spillway clean --yes"});
   }
   for (const std::string& sentence : plan.kept) findings.push_back({"leftovers", Verdict::advice, sentence, "", ""});
   if (findings.empty()) findings.push_back({"leftovers", Verdict::fine, "none", "", ""});

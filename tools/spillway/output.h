@@ -25,7 +25,7 @@ class Output {
 
   State state() const noexcept { return state_; }
   bool usable() const noexcept { return state_ == State::open; }
-  int error() const noexcept { return error_; }  // errno of a failure
+  int error() const noexcept { return error_; }                               // errno of a failure
   bool all_written() const noexcept { return complete_ && buffer_.empty(); }  // everything appended so far
   // Asks, without writing, whether the reader has gone.
   bool look_whether_closed() noexcept;

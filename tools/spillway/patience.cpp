@@ -64,8 +64,11 @@ std::string explain(Blocked cause, const std::string& topic, std::uint32_t parti
   const std::string where = fmt::format("partition {} of topic {}", partition, topic);
   const std::string by = holder.empty() ? "" : " (" + holder + ")";
   switch (cause) {
-    case Blocked::none: return where + " does not go on, for a cause that can't be seen; `spillway stat` shows its state";
-    case Blocked::disk_behind: return where + ": whoever writes it to disk" + by + " does not get on; continue that process, or wait for a slow disk";
+    case Blocked::none:
+      return where + " does not go on, for a cause that can't be seen; `spillway stat` shows its state";
+    case Blocked::disk_behind:
+      return where + ": whoever writes it to disk" + by +
+             " does not get on; continue that process, or wait for a slow disk";
     case Blocked::no_persister:
       return where + ": nobody writes it to disk; run `spillway persist`, or leave out --no-persist";
     case Blocked::no_space:
@@ -75,8 +78,7 @@ std::string explain(Blocked cause, const std::string& topic, std::uint32_t parti
       return where + ": its horizon file can't be moved on; `spillway stat` shows why, `spillway doctor` what to do";
     case Blocked::held_by_dead:
       return where + ": a dead producer's claim waits for repair; a persister repairs it (`spillway persist`)";
-    case Blocked::held_by_live:
-      return where + ": a live process" + by + " holds it up; continue or stop that process";
+    case Blocked::held_by_live: return where + ": a live process" + by + " holds it up; continue or stop that process";
     case Blocked::gated:
       return where + ": a gating consumer" + by + " has not read what would be overwritten; continue or stop it";
   }

@@ -23,7 +23,7 @@ namespace spillway::command {
 namespace {
 
 constexpr std::uint64_t kRescanNs = 1'000'000'000;
-constexpr std::uint64_t kStuckNs = 10'000'000'000;   // without any progress: the clean stop has failed
+constexpr std::uint64_t kStuckNs = 10'000'000'000;  // without any progress: the clean stop has failed
 constexpr std::uint64_t kStopSliceNs = 500'000'000;
 constexpr std::uint64_t kSayWhoHoldsNs = 2'000'000'000;
 
@@ -170,7 +170,8 @@ void Daemon::tell_events() {
     if (ready_) {
       tell(event);
     } else if (event.error != 0) {
-      note(fmt::format("persist: {} {} {}: {}", event.topic, event.partition, name_of(event.change), std::strerror(event.error)));
+      note(fmt::format("persist: {} {} {}: {}", event.topic, event.partition, name_of(event.change),
+                       std::strerror(event.error)));
     } else {
       before_ready_.push_back(event);
     }
@@ -215,9 +216,11 @@ void Daemon::stop_all() {
   }
   tell_events();
   if (stuck == 0) return;
-  throw Failure(exit_code::kEnvironment,
-                fmt::format("{} of {} partitions could not be stopped cleanly; the causes are named above, and the next "
-                            "writer goes on where this one stopped", stuck, charges_.size()));
+  throw Failure(
+      exit_code::kEnvironment,
+      fmt::format("{} of {} partitions could not be stopped cleanly; the causes are named above, and the next "
+                  "writer goes on where this one stopped",
+                  stuck, charges_.size()));
 }
 
 int Daemon::run() {

@@ -111,7 +111,8 @@ std::optional<Failure> Publisher::pump() {
 
 std::optional<Failure> Publisher::publish_pending(bool at_end) {
   for (;;) {
-    const ParseResult parsed = options_.frames ? frames_.next(input_.pending(), at_end) : lines_.next(input_.pending(), at_end);
+    const ParseResult parsed =
+        options_.frames ? frames_.next(input_.pending(), at_end) : lines_.next(input_.pending(), at_end);
     if (parsed.status == Parsed::need_more) return std::nullopt;
     if (parsed.status != Parsed::record) return bad_record(parsed);
     if (auto failure = wrong_type(parsed.record)) return failure;
@@ -125,15 +126,16 @@ std::optional<Failure> Publisher::bad_record(const ParseResult& parsed) const {
   const auto refuse = [](const std::string& sentence) { return Failure(exit_code::kUsage, sentence); };
   switch (parsed.status) {
     case Parsed::too_large:
-      return refuse(fmt::format(
-          "{} has {}{} bytes, but a record of topic {} has at most {}: a quarter of its {} ring; use a topic with a larger one",
-          this_record(), parsed.consumed == 0 && !options_.frames ? "at least " : "", parsed.bytes, topic_.name(), bytes_max_,
-          format_size(topic_.config().ring_bytes)));
+      return refuse(
+          fmt::format("{} has {}{} bytes, but a record of topic {} has at most {}: a quarter of its {} ring; use a "
+                      "topic with a larger one",
+                      this_record(), parsed.consumed == 0 && !options_.frames ? "at least " : "", parsed.bytes,
+                      topic_.name(), bytes_max_, format_size(topic_.config().ring_bytes)));
     case Parsed::key_too_large:
       return refuse(fmt::format("the key of {} is too long: a key has at most {} bytes", this_record(), kKeyBytesMax));
     case Parsed::truncated:
-      return refuse(fmt::format("the input ends inside {}, of which nothing was stored; what came before it was",
-                                this_record()));
+      return refuse(
+          fmt::format("the input ends inside {}, of which nothing was stored; what came before it was", this_record()));
     case Parsed::record:
     case Parsed::need_more: break;
   }
@@ -174,15 +176,19 @@ void Publisher::publish(const InputRecord& record) {
       case AppendStatus::gone:
         throw Failure(exit_code::kEnvironment,
                       fmt::format("the ring of partition {} of topic {} was deleted while records were published; "
-                                  "start pub again, which makes a new one", partition, topic_.name()));
+                                  "start pub again, which makes a new one",
+                                  partition, topic_.name()));
       case AppendStatus::corrupt:
-        throw Failure(exit_code::kDamage,
-                      fmt::format("the ring of partition {} of topic {} holds what can't be; stop everything that uses the "
-                                  "topic and run `spillway clean --yes`", partition, topic_.name()));
+        throw Failure(
+            exit_code::kDamage,
+            fmt::format("the ring of partition {} of topic {} holds what can't be; stop everything that uses the "
+                        "topic and run `spillway clean --yes`",
+                        partition, topic_.name()));
       case AppendStatus::too_large:
       case AppendStatus::closed:
       case AppendStatus::forked:
-        throw Failure(exit_code::kUsage, fmt::format("{} can't be published: {}", this_record(), name_of(appended.status)));
+        throw Failure(exit_code::kUsage,
+                      fmt::format("{} can't be published: {}", this_record(), name_of(appended.status)));
     }
   }
 }
@@ -207,8 +213,9 @@ void Publisher::wait_for_acknowledgements() {
 
 void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t partition) {
   output_.flush();
-  throw Failure(exit_code::kEnvironment, fmt::format("no progress {} for {} s: {}", doing, options_.deadline_seconds,
-                                                     explain(cause, topic_.name(), partition, who_holds(topic_, partition))));
+  throw Failure(exit_code::kEnvironment,
+                fmt::format("no progress {} for {} s: {}", doing, options_.deadline_seconds,
+                            explain(cause, topic_.name(), partition, who_holds(topic_, partition))));
 }
 
 void Publisher::finish() {
@@ -269,10 +276,12 @@ void check_options(const PubOptions& options, const TopicConfig& config) {
                        name_of(*options.ack)));
   }
   if (config.on_full == OnFull::overwrite && !options.exclusive) {
-    refuse(fmt::format("topic {} overwrites when full, which only an exclusive producer may; add --exclusive", config.name));
+    refuse(fmt::format("topic {} overwrites when full, which only an exclusive producer may; add --exclusive",
+                       config.name));
   }
   if (options.partition && *options.partition >= config.partitions) {
-    refuse(fmt::format("topic {} has partitions 0 to {}, not {}", config.name, config.partitions - 1, *options.partition));
+    refuse(
+        fmt::format("topic {} has partitions 0 to {}, not {}", config.name, config.partitions - 1, *options.partition));
   }
 }
 
@@ -307,15 +316,20 @@ void add_pub(CLI::App& app, Context& context) {
           "--ack",
           [options](const std::string& text) {
             options->ack = parse_ack(text);
-            if (!options->ack) throw CLI::ValidationError("--ack", "`" + text + "` is none of committed|written|durable");
+            if (!options->ack)
+              throw CLI::ValidationError("--ack", "`" + text + "` is none of committed|written|durable");
           },
           "when a record counts as sent (default written; ephemeral: committed)")
       ->type_name("committed|written|durable");
-  command.add_flag("--offsets", options->offsets,
-                   "print `PARTITION OFFSET` of each record once it is acknowledged,\n`PARTITION -` if it was dropped or lost");
-  CLI::Option* frames = command.add_flag("--frames", options->frames, "read frames: u32 length, payload (little-endian)")
-                            ->excludes(separator);
-  command.add_flag("--keys", options->keys, "of frames with keys: u32 key length (0xFFFFFFFF: none),\nu32 payload length, key, payload")
+  command.add_flag(
+      "--offsets", options->offsets,
+      "print `PARTITION OFFSET` of each record once it is acknowledged,\n`PARTITION -` if it was dropped or lost");
+  CLI::Option* frames =
+      command.add_flag("--frames", options->frames, "read frames: u32 length, payload (little-endian)")
+          ->excludes(separator);
+  command
+      .add_flag("--keys", options->keys,
+                "of frames with keys: u32 key length (0xFFFFFFFF: none),\nu32 payload length, key, payload")
       ->needs(frames);
   command.add_option("--deadline", options->deadline_seconds, "give up after so long without progress (default 10)")
       ->type_name("SECONDS")

@@ -42,7 +42,8 @@ LineParser::LineParser(std::string separator, std::uint64_t bytes_max)
     : separator_(std::move(separator)), bytes_max_(bytes_max) {}
 
 ParseResult LineParser::next(std::string_view input, bool at_end) {
-  const void* found = searched_ < input.size() ? std::memchr(input.data() + searched_, '\n', input.size() - searched_) : nullptr;
+  const void* found =
+      searched_ < input.size() ? std::memchr(input.data() + searched_, '\n', input.size() - searched_) : nullptr;
   ParseResult result;
   std::string_view line = input;
   if (found != nullptr) {

@@ -77,7 +77,7 @@ struct OutputRecord {
 };
 struct OutputFormat {
   bool frames = false;
-  bool keys = false;      // frames only
+  bool keys = false;  // frames only
   bool offsets = false;
   std::string separator;  // lines only; empty: keys are not written
 };

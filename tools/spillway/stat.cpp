@@ -125,7 +125,8 @@ int run_stat(const Context& context, const StatOptions& options) {
   for (bool go_on = pause_for(kRateMs, output) || !options.watch; go_on; go_on = pause_for(kWatchMs, output)) {
     const std::vector<TopicView> views = stat.look();
     if (redraw) output.append("\x1b[H\x1b[2J");
-    output.append(options.json ? (options.watch ? to_json(views).dump() + "\n" : print(to_json(views))) : to_text(views));
+    output.append(options.json ? (options.watch ? to_json(views).dump() + "\n" : print(to_json(views)))
+                               : to_text(views));
     output.flush();
     output.check();
     if (!options.watch || !output.usable()) break;
@@ -144,12 +145,17 @@ void add_stat(CLI::App& app, Context& context) {
                    "for scripts: {\"topics\": [{\"topic\", \"partitions\": [...]}]}; with --watch one line a second");
   command.add_flag("--watch", options->watch, "again each second until a signal");
   command.footer(
-      "JSON, of each partition: partition, ring (false: none; the watermarks are what is on disk), capacity, incarnation,\n"
+      "JSON, of each partition: partition, ring (false: none; the watermarks are what is on disk), capacity, "
+      "incarnation,\n"
       "begin; the watermarks retained_begin, durable_end, written_end, committed_end, reserved_end, horizon and\n"
-      "reclaimable_end (offsets in bytes, null where an ephemeral topic has none); dropped (records), gap_count, mode;\n"
-      "rates {committed, written, durable} (bytes per second); persister {held, state, path, pid, daemon, paused, asked_for,\n"
-      "error, error_text, since_ns, syncs, records_written}; producers [{slot, pid, mode, since_ns, blocked, paused}];\n"
-      "consumers [{slot, pid, name, state, offset, lag_bytes, gate, since_ns, paused}]; held {by, cause, offset, pid, paused}\n"
+      "reclaimable_end (offsets in bytes, null where an ephemeral topic has none); dropped (records), gap_count, "
+      "mode;\n"
+      "rates {committed, written, durable} (bytes per second); persister {held, state, path, pid, daemon, paused, "
+      "asked_for,\n"
+      "error, error_text, since_ns, syncs, records_written}; producers [{slot, pid, mode, since_ns, blocked, "
+      "paused}];\n"
+      "consumers [{slot, pid, name, state, offset, lag_bytes, gate, since_ns, paused}]; held {by, cause, offset, pid, "
+      "paused}\n"
       "or null; problem (a sentence) in the place of all that where a partition can't be looked at.");
   command.callback([&context, options] { context.run = [&context, options] { return run_stat(context, *options); }; });
 }

@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::optional<double> rate(const PartitionView& view, Offset PartitionStat::*watermark) {
+std::optional<double> rate(const PartitionView& view, Offset PartitionStat::* watermark) {
   if (!view.before || !view.now || view.before->incarnation != view.now->incarnation) return std::nullopt;
   const std::uint64_t ns = view.now->taken_ns - view.before->taken_ns;
   const Offset from = (*view.before).*watermark, to = (*view.now).*watermark;
@@ -20,7 +20,7 @@ std::optional<double> rate(const PartitionView& view, Offset PartitionStat::*wat
   return static_cast<double>(to - from) * 1e9 / static_cast<double>(ns);
 }
 
-Json rate_json(const PartitionView& view, Offset PartitionStat::*watermark) {
+Json rate_json(const PartitionView& view, Offset PartitionStat::* watermark) {
   const auto per_second = rate(view, watermark);
   return per_second ? Json(static_cast<std::uint64_t>(*per_second)) : Json(nullptr);
 }
@@ -118,7 +118,7 @@ std::string age(std::uint64_t since_ns) {
   return fmt::format("{} h", seconds / 3600);
 }
 
-std::string rate_text(const PartitionView& view, Offset PartitionStat::*watermark) {
+std::string rate_text(const PartitionView& view, Offset PartitionStat::* watermark) {
   const auto per_second = rate(view, watermark);
   return per_second ? format_size(static_cast<std::uint64_t>(*per_second)) + "/s" : "";
 }
@@ -145,12 +145,13 @@ void add_watermarks(std::string& text, const PartitionView& view, bool ephemeral
   const auto line = [&](const char* name, Offset offset, const std::string& remark) {
     text += fmt::format("    {:<15}{:>20}  {}\n", name, offset, remark);
   };
-  const auto behind = [&](Offset end, Offset PartitionStat::*watermark) {
+  const auto behind = [&](Offset end, Offset PartitionStat::* watermark) {
     const std::string speed = rate_text(view, watermark);
     const std::string lag = end < s.committed_end ? format_size(s.committed_end - end) + " behind" : "";
     return speed + (speed.empty() || lag.empty() ? "" : ", ") + lag;
   };
-  line("retained_begin", s.retained_begin, format_size(s.committed_end - std::min(s.retained_begin, s.committed_end)) + " kept");
+  line("retained_begin", s.retained_begin,
+       format_size(s.committed_end - std::min(s.retained_begin, s.committed_end)) + " kept");
   if (!ephemeral) {
     line("durable_end", s.durable_end, behind(s.durable_end, &PartitionStat::durable_end));
     line("written_end", s.written_end, behind(s.written_end, &PartitionStat::written_end));
@@ -163,13 +164,14 @@ void add_watermarks(std::string& text, const PartitionView& view, bool ephemeral
 std::string partition_text(const PartitionView& view, bool ephemeral) {
   if (!view.now) return fmt::format("  partition {}: {}\n", view.partition, view.problem);
   const PartitionStat& s = *view.now;
-  std::string text = fmt::format("  partition {}: {}\n", view.partition,
-                                 s.ring ? "ring of " + format_size(s.capacity) : "no ring; nobody has written since it went");
+  std::string text =
+      fmt::format("  partition {}: {}\n", view.partition,
+                  s.ring ? "ring of " + format_size(s.capacity) : "no ring; nobody has written since it went");
   add_watermarks(text, view, ephemeral);
   if (!ephemeral && s.ring) text += "    persister      " + persister_text(s.persister) + "\n";
   for (const ProducerStat& p : s.producers) {
-    text += fmt::format("    producer       {}, {} for {}, waited for room {} times\n", who("", p.pid, p.paused).substr(1),
-                        name_of(p.mode), age(p.since_ns), p.blocked);
+    text += fmt::format("    producer       {}, {} for {}, waited for room {} times\n",
+                        who("", p.pid, p.paused).substr(1), name_of(p.mode), age(p.since_ns), p.blocked);
   }
   for (const ConsumerStat& c : s.consumers) {
     text += fmt::format("    consumer       {}{}{}, {} at {}, {} behind{}\n", c.name, c.name.empty() ? "" : " ",

@@ -57,8 +57,8 @@ class Subscriber {
   const SubOptions& options_;
   Output output_;
   Consumer consumer_;
-  std::vector<Offset> ends_;     // --until-end: where each partition ended when we began
-  std::vector<bool> overrun_;    // partitions of which something behind that end was delivered, and left out
+  std::vector<Offset> ends_;   // --until-end: where each partition ended when we began
+  std::vector<bool> overrun_;  // partitions of which something behind that end was delivered, and left out
   std::uint64_t delivered_ = 0;
   bool unacknowledged_ = false;  // something was delivered since the last ack
   std::uint64_t acknowledged_ns_ = 0;
@@ -159,12 +159,14 @@ void Subscriber::check(const PollResult& result) const {
     case PollState::unsupported:
       throw Failure(exit_code::kEnvironment, topic + " holds records of a newer version of Spillway; use that version");
     case PollState::failed:
-      throw Failure(exit_code::kEnvironment, fmt::format("{} can't be read from disk: {}; `spillway doctor` may say why",
-                                                         topic, std::strerror(result.error)));
+      throw Failure(exit_code::kEnvironment,
+                    fmt::format("{} can't be read from disk: {}; `spillway doctor` may say why", topic,
+                                std::strerror(result.error)));
     case PollState::gone:
       if (options_.until_end) {
-        throw Failure(exit_code::kEnvironment, "the files of " + topic + " were deleted before its end was reached; "
-                                               "whoever writes to it next makes new ones");
+        throw Failure(exit_code::kEnvironment, "the files of " + topic +
+                                                   " were deleted before its end was reached; "
+                                                   "whoever writes to it next makes new ones");
       }
       return;
     default: return;
@@ -264,7 +266,8 @@ void add_sub(CLI::App& app, Context& context) {
                        {"durable", ReadUpTo::durable}, "durable: nothing that a power loss could take back");
   add_either<bool>(command, "--on-gap", options->report_gaps, {"stop", false}, {"report", true},
                    "what to do where records are missing (default stop, exit 3)");
-  command.add_flag("--gating", consumer.gating, "hold producers up rather than be lapped (ephemeral topics that block)");
+  command.add_flag("--gating", consumer.gating,
+                   "hold producers up rather than be lapped (ephemeral topics that block)");
   command.callback([&context, options] { context.run = [&context, options] { return run_sub(context, *options); }; });
 }
 

@@ -35,7 +35,9 @@ Json describe_json(const TopicConfig& config) {
 
 std::string describe_text(const TopicConfig& config) {
   std::string text;
-  const auto line = [&](std::string_view name, const std::string& value) { text += fmt::format("{:<14}{}\n", name, value); };
+  const auto line = [&](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<14}{}\n", name, value);
+  };
   line("topic", config.name);
   line("kind", config.ephemeral ? "ephemeral: in memory only" : "persistent");
   line("partitions", std::to_string(config.partitions));
@@ -43,8 +45,9 @@ std::string describe_text(const TopicConfig& config) {
   if (!config.ephemeral) {
     line("segment", format_size(config.segment_bytes));
     line("retain", config.retain_bytes == 0 ? "without limit" : format_size(config.retain_bytes) + " per partition");
-    line("sync", std::string(name_of(config.sync)) +
-                     (config.sync == SyncPolicy::interval ? fmt::format(", every {} ms", config.sync_interval_ms) : ""));
+    line("sync",
+         std::string(name_of(config.sync)) +
+             (config.sync == SyncPolicy::interval ? fmt::format(", every {} ms", config.sync_interval_ms) : ""));
   }
   line("on-full", std::string(name_of(config.on_full)));
   line("wakeups", config.wakeups ? "on" : "off");

@@ -63,11 +63,11 @@ nlohmann::ordered_json to_json(const PartitionReport& report) {
 std::string to_text(const PartitionReport& report) {
   const VerifyResult& result = report.result;
   std::string text = fmt::format("partition {}: {} records, {} in {} segments, offsets {} to {}, {} gaps: {}\n",
-                                 report.partition, result.records, format_size(result.bytes), result.segments, result.begin,
-                                 result.end, result.gaps, result.sound() ? "sound" : "damaged");
+                                 report.partition, result.records, format_size(result.bytes), result.segments,
+                                 result.begin, result.end, result.gaps, result.sound() ? "sound" : "damaged");
   for (const LogDamage& damage : result.damage) {
-    text += fmt::format("damaged partition={} from={} to={} bytes={} segment={} cause={}\n", report.partition, damage.from,
-                        damage.to, damage.to - damage.from, segment_name(damage.segment), damage.what);
+    text += fmt::format("damaged partition={} from={} to={} bytes={} segment={} cause={}\n", report.partition,
+                        damage.from, damage.to, damage.to - damage.from, segment_name(damage.segment), damage.what);
   }
   for (const std::string& problem : result.problems) {
     text += fmt::format("problem partition={} {}\n", report.partition, problem);
@@ -84,7 +84,8 @@ int run_verify(const Context& context, const VerifyOptions& options) {
   }
   Output output;
   std::size_t faults = 0;
-  nlohmann::ordered_json json = {{"topic", topic.name()}, {"sound", true}, {"partitions", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json json = {
+      {"topic", topic.name()}, {"sound", true}, {"partitions", nlohmann::ordered_json::array()}};
   for (std::uint32_t p = 0; p < topic.config().partitions; ++p) {
     const PartitionReport report = verify_one(state, p);
     faults += report.result.damage.size() + report.result.problems.size();
@@ -107,10 +108,11 @@ int run_verify(const Context& context, const VerifyOptions& options) {
   output.flush();
   output.check();
   if (faults == 0) return exit_code::kDone;
-  throw Failure(exit_code::kDamage,
-                fmt::format("topic {} is damaged in {} places, named above; consumers get a gap `damaged` there, what is "
-                            "around it can be read; restore the files named from a copy, if there is one",
-                            topic.name(), faults));
+  throw Failure(
+      exit_code::kDamage,
+      fmt::format("topic {} is damaged in {} places, named above; consumers get a gap `damaged` there, what is "
+                  "around it can be read; restore the files named from a copy, if there is one",
+                  topic.name(), faults));
 }
 
 }  // namespace
@@ -120,7 +122,8 @@ void add_verify(CLI::App& app, Context& context) {
   const auto options = std::make_shared<VerifyOptions>();
   add_topic(command, options->topic);
   command.add_flag("--json", options->json, "for scripts: every damaged range with its bounds and cause");
-  command.callback([&context, options] { context.run = [&context, options] { return run_verify(context, *options); }; });
+  command.callback(
+      [&context, options] { context.run = [&context, options] { return run_verify(context, *options); }; });
 }
 
 }  // namespace spillway::command
