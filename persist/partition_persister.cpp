@@ -23,6 +23,8 @@ constexpr std::uint64_t kLazyNs = 3 * kMillisecond;  // how long bytes that nobo
 constexpr std::uint64_t kStuckNs = kMillisecond;     // ... a claim uncommitted before its owner is looked at
 constexpr std::uint64_t kRepairAgainNs = 2 * kMillisecond;
 constexpr std::uint64_t kLiveOwnerNs = 20 * kMillisecond;  // until it is looked again whether a live owner has died
+constexpr std::uint64_t kDrowsyMinNs = 20 * kMillisecond;
+constexpr std::uint64_t kDrowsyMaxNs = 100 * kMillisecond;
 constexpr int kLooksMax = 64;
 
 }  // namespace
@@ -332,6 +334,16 @@ std::uint64_t PartitionPersister::next_step_ns(std::uint64_t now_ns) const noexc
   // Wanted, nothing under way: buffers or segments were not to be had.
   if (under_way_ == 0 && want_written_ > written_end_ && intake_.known_end() > written_end_) at(now_ns + kMillisecond);
   return next;
+}
+
+std::uint64_t PartitionPersister::drowsy_ns() const noexcept {
+  const std::uint64_t interval_ns = partition_->config().sync_interval_ms * kMillisecond;
+  switch (partition_->config().sync) {
+    case SyncPolicy::every_batch: return kDrowsyMinNs;
+    case SyncPolicy::interval: return std::clamp(interval_ns, kDrowsyMinNs, kDrowsyMaxNs);
+    case SyncPolicy::none: break;
+  }
+  return kDrowsyMaxNs;
 }
 
 bool PartitionPersister::idle() const noexcept {

@@ -105,6 +105,8 @@ class PartitionPersister final : public IoOwner {
   // When step() has something to do even if nothing happens; UINT64_MAX: never.
   std::uint64_t next_step_ns(std::uint64_t now_ns) const noexcept;
   bool idle() const noexcept;  // nothing taken, under way or waited for
+  // For how long new records may lie unnoticed once there have been none for a while.
+  std::uint64_t drowsy_ns() const noexcept;
 
   // Somebody of this process wants everything that is committed by now written, or written and synced.
   void ask_write() noexcept { write_wished_ = true; }

@@ -14,10 +14,10 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
-constexpr std::uint64_t kElectNs = 50 * kMillisecond;
+constexpr std::uint64_t kElectNs = 50 * kMillisecond;       // how often a free role is looked for
+constexpr std::uint64_t kElectDrowsyNs = 100 * kMillisecond;  // ... once nothing has happened for a second
 constexpr std::uint64_t kPollNs = kMillisecond;            // how long the thread waits for completions at a time
 constexpr std::uint64_t kSleepNs = 20 * kMillisecond;      // ... for somebody to want something
-constexpr std::uint64_t kLongSleepNs = 50 * kMillisecond;  // ... once nobody has for a second
 constexpr std::uint64_t kQuietNs = 1000 * kMillisecond;
 constexpr std::uint64_t kManyNs = 5 * kMillisecond;  // ... when there are more partitions than words to sleep on
 constexpr std::size_t kQueueDepth = 64;
@@ -172,11 +172,16 @@ bool Persister::Impl::round(std::unique_lock<std::mutex>& lock) noexcept {
   poll(0, Deadline::now());
   const std::uint64_t now_ns = monotonic_ns();
   elect(now_ns);
-  std::uint64_t next_ns = now_ns + kElectNs;
+  const bool drowsy = now_ns - busy_ns_ > kQuietNs;
+  std::uint64_t next_ns = now_ns + kElectDrowsyNs;
   bool idle = true;
   for (Entry& entry : entries_) {
     entry.persister->step(now_ns);
     next_ns = std::min(next_ns, entry.persister->next_step_ns(now_ns));
+    const bool holds = entry.persister->holds_role();
+    next_ns = std::min(next_ns, now_ns + (!drowsy ? (holds ? kSleepNs : kElectNs)
+                                          : holds ? entry.persister->drowsy_ns()
+                                                  : kElectDrowsyNs));
     idle = idle && entry.persister->idle();
   }
   drop_gone();
@@ -187,8 +192,7 @@ bool Persister::Impl::round(std::unique_lock<std::mutex>& lock) noexcept {
     lock.unlock();
   } else {
     if (idle && buffers_ && buffers_->large_count() > kBuffersKept) buffers_->keep(kBuffersKept);
-    const std::uint64_t longest_ns = now_ns - busy_ns_ > kQuietNs ? kLongSleepNs : kSleepNs;
-    sleep(lock, rings_seen, std::min(next_ns, now_ns + longest_ns));
+    sleep(lock, rings_seen, next_ns);
   }
   deliver();
   return true;
