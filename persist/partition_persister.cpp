@@ -112,7 +112,7 @@ void PartitionPersister::note_wishes(std::uint64_t now_ns) noexcept {
 
 bool PartitionPersister::pressed() const noexcept {
   return partition_->config().on_full != OnFull::overwrite &&
-         reserved_end_ - std::min(reserved_end_, reclaimable_end_) > partition_->capacity() / 2;
+         reserved_end_ - std::min(reserved_end_, reclaimable_end_) > partition_->capacity() / 3;
 }
 
 // Shared mode: committed_end is moved for the producers, and a dead one's claim is closed.

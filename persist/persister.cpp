@@ -14,10 +14,10 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
-constexpr std::uint64_t kElectNs = 50 * kMillisecond;       // how often a free role is looked for
+constexpr std::uint64_t kElectNs = 50 * kMillisecond;         // how often a free role is looked for
 constexpr std::uint64_t kElectDrowsyNs = 100 * kMillisecond;  // ... once nothing has happened for a second
-constexpr std::uint64_t kPollNs = kMillisecond;            // how long the thread waits for completions at a time
-constexpr std::uint64_t kSleepNs = 20 * kMillisecond;      // ... for somebody to want something
+constexpr std::uint64_t kPollNs = kMillisecond;               // how long the thread waits for completions at a time
+constexpr std::uint64_t kSleepNs = 20 * kMillisecond;         // ... for somebody to want something
 constexpr std::uint64_t kQuietNs = 1000 * kMillisecond;
 constexpr std::uint64_t kManyNs = 5 * kMillisecond;  // ... when there are more partitions than words to sleep on
 constexpr std::size_t kQueueDepth = 64;
