@@ -33,20 +33,34 @@ TemporaryDomain::~TemporaryDomain() {
   std::filesystem::remove_all(shm_, ignored);
 }
 
+namespace {
+
+// What the program was started with: a process that is pinned already may still send its children elsewhere.
+cpu_set_t allowed_at_start() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_SET(0, &allowed);
+  return allowed;
+}
+const cpu_set_t kAllowed = allowed_at_start();
+
+}  // namespace
+
 void pin_to(unsigned core) {
-  cpu_set_t allowed, wanted;
+  cpu_set_t wanted;
   CPU_ZERO(&wanted);
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  const auto count = static_cast<unsigned>(CPU_COUNT(&allowed));
-  unsigned skip = core % count;
+  unsigned skip = core % static_cast<unsigned>(CPU_COUNT(&kAllowed));
   for (unsigned c = 0; c < CPU_SETSIZE; ++c) {
-    if (!CPU_ISSET(c, &allowed)) continue;
+    if (!CPU_ISSET(c, &kAllowed)) continue;
     if (skip-- == 0) {
       CPU_SET(c, &wanted);
       break;
     }
   }
-  ::sched_setaffinity(0, sizeof wanted, &wanted);
+  if (::sched_setaffinity(0, sizeof wanted, &wanted) != 0) {
+    std::perror("can't pin to a core");
+    std::exit(4);
+  }
 }
 
 Board& new_board() {

@@ -68,10 +68,10 @@ class Topic {
 };
 
 // A record of type T's room in the ring: `claim->field = ...; claim.commit();`
-template <class T>
+template <class T, class Untyped>
 class TypedClaim {
  public:
-  explicit TypedClaim(ExclusiveClaim claim) noexcept : claim_(std::move(claim)) {}
+  explicit TypedClaim(Untyped claim) noexcept : claim_(std::move(claim)) {}
   explicit operator bool() const noexcept { return static_cast<bool>(claim_); }
   AppendStatus status() const noexcept { return claim_.status(); }
   T* operator->() const noexcept { return reinterpret_cast<T*>(claim_.payload().data()); }
@@ -80,40 +80,39 @@ class TypedClaim {
   void abort() noexcept { claim_.abort(); }
 
  private:
-  ExclusiveClaim claim_;
+  Untyped claim_;
 };
 
-template <class T>
-class TypedExclusiveProducer {
+// A producer of records of type T over one that takes bytes; Untyped is ExclusiveProducer or SharedProducer. Belongs to one
+// thread, as that does.
+template <class T, class Untyped>
+class TypedProducer {
  public:
-  explicit TypedExclusiveProducer(ExclusiveProducer producer) noexcept : producer_(std::move(producer)) {}
-  // The fields hold whatever an earlier lap left: set them all.
-  TypedClaim<T> claim() noexcept { return TypedClaim<T>(producer_.claim(sizeof(T))); }
+  TypedProducer(Topic topic, Untyped producer) noexcept : topic_(std::move(topic)), producer_(std::move(producer)) {}
+  // Room for a record in the ring itself. The fields hold whatever an earlier lap left: set them all.
+  auto claim() noexcept { return TypedClaim<T, decltype(producer_.claim(sizeof(T)))>(producer_.claim(sizeof(T))); }
   Appended append(const T& value) noexcept { return producer_.append(std::as_bytes(std::span(&value, 1))); }
   Appended append(const T& value, const RecordOptions& options) noexcept {
     return producer_.append(std::as_bytes(std::span(&value, 1)), options);
   }
-  void close() noexcept { producer_.close(); }
-  ExclusiveProducer& untyped() noexcept { return producer_; }
-
- private:
-  ExclusiveProducer producer_;
-};
-
-template <class T>
-class TypedSharedProducer {
- public:
-  explicit TypedSharedProducer(SharedProducer producer) noexcept : producer_(std::move(producer)) {}
-  Appended append(const T& value) noexcept { return producer_.append(std::as_bytes(std::span(&value, 1))); }
-  Appended append(const T& value, const RecordOptions& options) noexcept {
-    return producer_.append(std::as_bytes(std::span(&value, 1)), options);
+  // As Topic's: until the record append or commit told of is in its segment, or synced.
+  Durable wait_written(const Appended& appended, std::chrono::nanoseconds timeout) const {
+    return topic_.wait_written(appended.position.partition, appended.end, timeout);
+  }
+  Durable wait_durable(Position position, std::chrono::nanoseconds timeout) const {
+    return topic_.wait_durable(position, timeout);
   }
   void close() noexcept { producer_.close(); }
-  SharedProducer& untyped() noexcept { return producer_; }
+  Untyped& untyped() noexcept { return producer_; }
 
  private:
-  SharedProducer producer_;
+  Topic topic_;
+  Untyped producer_;
 };
+template <class T>
+using TypedExclusiveProducer = TypedProducer<T, ExclusiveProducer>;
+template <class T>
+using TypedSharedProducer = TypedProducer<T, SharedProducer>;
 
 // A topic whose records are all of one trivially copyable type of at most 16-byte alignment.
 template <class T>
@@ -122,13 +121,16 @@ class TypedTopic {
  public:
   explicit TypedTopic(Topic topic) noexcept : topic_(std::move(topic)) {}
   TypedExclusiveProducer<T> exclusive_producer(const ProducerOptions& options = {}) const {
-    return TypedExclusiveProducer<T>(topic_.exclusive_producer(options));
+    return {topic_, topic_.exclusive_producer(options)};
   }
   TypedSharedProducer<T> shared_producer(const ProducerOptions& options = {}) const {
-    return TypedSharedProducer<T>(topic_.shared_producer(options));
+    return {topic_, topic_.shared_producer(options)};
   }
   TypedConsumer<T> consumer(const ConsumerOptions& options = {}) const {
     return TypedConsumer<T>(topic_.consumer(options));
+  }
+  Durable wait_written(const Appended& appended, std::chrono::nanoseconds timeout) const {
+    return topic_.wait_written(appended.position.partition, appended.end, timeout);
   }
   Durable wait_durable(Position position, std::chrono::nanoseconds timeout) const {
     return topic_.wait_durable(position, timeout);
