@@ -76,7 +76,7 @@ int start_child(const std::function<int()>& work, unsigned core) {
   std::fflush(nullptr);
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
-  pin_to(core);
+  if (core != kAnyCore) pin_to(core);
   int status = 1;
   try {
     status = work();

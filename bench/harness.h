@@ -27,7 +27,9 @@ class TemporaryDomain {
   int owner_;
 };
 
-void pin_to(unsigned core);  // of those this process may use, counted round
+// Of those the program was started with, counted round. Pins the calling thread and those it starts from then on.
+void pin_to(unsigned core);
+inline constexpr unsigned kAnyCore = ~0U;
 
 // Memory that parent and child share across fork, zeroed: results and start signals.
 struct Board {
@@ -40,7 +42,7 @@ struct Board {
 };
 Board& new_board();
 
-// Forks; the child runs `work` on core 1 and exits with its value. Call while the process has one thread.
+// Forks; the child runs `work` on the given core and exits with its value. Call while the process has one thread.
 int start_child(const std::function<int()>& work, unsigned core = 1);
 // Waits; the process exits with a message if the child failed.
 void join_child(int pid, const char* what);

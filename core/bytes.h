@@ -75,4 +75,7 @@ inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept
 inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept { copy_to_ring(to, from, bytes); }
 #endif
 
+// A hint that `address` is read soon.
+inline void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
+
 }  // namespace spillway

@@ -169,6 +169,9 @@ bool PartitionReader::raise_limit() noexcept {
 
 // Live, and no commit word at offset_ or not durable yet: not yet, or lapped, or the files are gone.
 ReadStop PartitionReader::nothing_there() noexcept {
+  // A small record often lies on two lines. With the second one on its way while the first is waited for, both come at the
+  // price of one: a third off a round trip's cost above the bare exchange of lines.
+  prefetch(records_ + ((offset_ + kCacheLine - 1) & mask_));
   if (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
   if (ring_->gone() && look_for_source()) return ReadStop::lapped;
   return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;

@@ -17,8 +17,8 @@ namespace spillway {
 
 class IoBuffers {
  public:
-  static constexpr std::size_t kLargeBytes = kMiB;
-  static constexpr std::size_t kLargeMax = 16;
+  static constexpr std::size_t kLargeBytes = 256 * kKiB;
+  static constexpr std::size_t kLargeMax = 48;  // six partitions at full speed
   static constexpr std::size_t kBlocksMax = 256;
 
   // `queue` outlives the pool.

@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::uint64_t kWalkAheadBytes = 4 * kMiB;
 constexpr std::uint64_t kMuchBytes = kMiB;  // a backlog worth taking although nobody asks
-constexpr std::size_t kPiecesMax = 12;
+// Two mebibytes under way: enough to keep a disk busy, and little enough that an index block and a sync, which queue up
+// behind them, come back while the ring still has room (measured: ARCHITECTURE.md, Decisions).
+constexpr std::size_t kPiecesMax = 8;
 constexpr std::uint64_t kQuietBytes = 512 * kKiB;  // with more than this under way a partly filled range can wait
 
 }  // namespace
