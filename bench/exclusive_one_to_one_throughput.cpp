@@ -1,14 +1,18 @@
 // One exclusive producer, one live consumer, two processes on two cores, an ephemeral topic.
 //
 //   [core 0] producer --append--> ring --poll, copied--> consumer [core 1]
+//   floor: the same two cores, a ring of the same size in bare memory, records of the same stride, a word stored last and
+//          looked at first, nothing else: what the machine itself moves from core to core
 //
 // Timed: the consumer's clock from its first to its last record. Checked: every record's number and, at the end, its count;
-// on a topic that does not gate, a lapped consumer would show as a gap and fail the run, so the topic gates.
-// Compare: the same with a stopped second consumer (--stopped), which must not change the producer's rate.
-//   exclusive_one_to_one_throughput [--bytes 32] [--records 50000000] [--rounds 5] [--stopped]
+// on a topic that does not gate, a lapped consumer would show as a gap and fail the run, so the topic gates. Rounds of floor
+// and subject in turn, because what two virtual cores can do changes by a factor of three as the host moves them about.
+// With --stopped also the same beside a stopped second consumer, which must not change the producer's rate.
+//   exclusive_one_to_one_throughput [--bytes 32] [--records 10000000] [--rounds 15] [--stopped]
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -45,6 +49,63 @@ int consume(const DomainOptions& options, Board& board, const Setting& setting) 
   }
   board.results[0].store(monotonic_ns() - start);
   return wrong == 0 ? 0 : 1;
+}
+
+double million_per_second(std::uint64_t records, std::uint64_t ns) {
+  return static_cast<double>(records) * 1e3 / static_cast<double>(ns);
+}
+
+// Million records a second.
+double floor_round(const Setting& setting) {
+  constexpr std::uint64_t kRing = 16 * kMiB, kChunk = 64 * kKiB;
+  const std::uint64_t stride = record_bytes(setting.bytes);
+  Board& board = new_board();
+  std::byte* const ring = new_shared_memory(kRing);
+  const auto place_of = [&](std::uint64_t offset) {  // no record crosses the end
+    const std::uint64_t index = offset & (kRing - 1);
+    return index + stride > kRing ? offset + kRing - index : offset;
+  };
+  const auto word_at = [&](std::uint64_t offset) -> std::atomic<std::uint64_t>& {
+    return *reinterpret_cast<std::atomic<std::uint64_t>*>(ring + (offset & (kRing - 1)));
+  };
+  const int producer = start_child(
+      [&] {
+        std::vector<std::byte> payload(setting.bytes);
+        std::uint64_t offset = 0, limit = kRing;
+        while (board.go.load() == 0) cpu_relax();
+        for (std::uint64_t i = 0; i < setting.records; ++i) {
+          offset = place_of(offset);
+          while (offset + stride > limit) limit = std::min(board.back.load() + kRing, offset + kChunk);
+          std::memcpy(payload.data(), &i, sizeof i);
+          copy_to_ring(ring + (offset & (kRing - 1)) + 16, payload.data(), payload.size());
+          word_at(offset).store(offset + 1, std::memory_order_release);
+          offset += stride;
+        }
+        return 0;
+      },
+      0);
+  const int consumer = start_child([&] {
+    std::vector<std::byte> payload(setting.bytes);
+    std::uint64_t offset = 0, wrong = 0;
+    pause_about(10);  // it measures itself when first called
+    board.go.store(1);
+    const std::uint64_t start = monotonic_ns();
+    for (std::uint64_t i = 0; i < setting.records; ++i) {
+      offset = place_of(offset);
+      if (i % 4096 == 0) board.back.store(offset, std::memory_order_release);
+      while (word_at(offset).load(std::memory_order_acquire) != offset + 1) pause_about(1'200);
+      copy_from_ring(payload.data(), ring + (offset & (kRing - 1)) + 16, payload.size());
+      std::uint64_t number = 0;
+      std::memcpy(&number, payload.data(), sizeof number);
+      wrong += number != i;
+      offset += stride;
+    }
+    board.results[0].store(monotonic_ns() - start);
+    return wrong == 0 ? 0 : 1;
+  });
+  join_child(producer, "floor's producer");
+  join_child(consumer, "floor's consumer");
+  return million_per_second(setting.records, board.results[0].load());
 }
 
 // Returns {million records a second at the consumer, at the producer}.
@@ -100,27 +161,33 @@ std::pair<double, double> round(const Setting& setting, bool stopped) {
     ::kill(other, SIGKILL);
     ::waitpid(other, nullptr, 0);
   }
-  const auto rate = [&](std::uint64_t ns) {
-    return static_cast<double>(setting.records) * 1e3 / static_cast<double>(ns);
-  };
-  return {rate(board.results[0].load()), rate(board.results[1].load())};
+  return {million_per_second(setting.records, board.results[0].load()),
+          million_per_second(setting.records, board.results[1].load())};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Setting setting = {number_option(argc, argv, "--bytes", 32), number_option(argc, argv, "--records", 50'000'000),
+  const Setting setting = {number_option(argc, argv, "--bytes", 32), number_option(argc, argv, "--records", 10'000'000),
                            true};
   const bool stopped = has_option(argc, argv, "--stopped");
-  std::vector<double> alone, beside;
-  for (std::uint64_t i = 0; i < number_option(argc, argv, "--rounds", 5); ++i) {
-    alone.push_back(round(setting, false).first);
-    if (stopped) beside.push_back(round(setting, true).first);
+  std::vector<double> floor, alone, of_floor, producer_alone, producer_beside, beside;
+  for (std::uint64_t i = 0; i < number_option(argc, argv, "--rounds", 15); ++i) {
+    floor.push_back(floor_round(setting));
+    const auto [consumer, producer] = round(setting, false);
+    alone.push_back(consumer);
+    producer_alone.push_back(producer);
+    of_floor.push_back(consumer / floor.back());
+    if (!stopped) continue;
+    producer_beside.push_back(round(setting, true).second);
+    beside.push_back(producer_beside.back() / producer);
   }
   std::printf("exclusive one to one, %zu B: %s million records/s\n", setting.bytes, spread(alone).c_str());
+  std::printf("bare memory (floor):        %s million records/s; ratio %s\n", spread(floor).c_str(),
+              spread(of_floor).c_str());
   if (stopped) {
-    std::printf("with a stopped consumer:    %s million records/s; ratio of medians %.3f\n", spread(beside).c_str(),
-                median(beside) / median(alone));
+    std::printf("the producer alone: %s; beside a stopped consumer: %s million records/s; ratio %s\n",
+                spread(producer_alone).c_str(), spread(producer_beside).c_str(), spread(beside).c_str());
   }
   return 0;
 }

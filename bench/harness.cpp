@@ -63,14 +63,17 @@ void pin_to(unsigned core) {
   }
 }
 
-Board& new_board() {
-  void* memory = ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+std::byte* new_shared_memory(std::uint64_t bytes) {
+  void* memory =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) {
     std::perror("mmap");
     std::exit(4);
   }
-  return *new (memory) Board{};
+  return static_cast<std::byte*>(memory);
 }
+
+Board& new_board() { return *new (new_shared_memory(sizeof(Board))) Board{}; }
 
 int start_child(const std::function<int()>& work, unsigned core) {
   std::fflush(nullptr);
@@ -106,6 +109,14 @@ std::string spread(const std::vector<double>& values) {
   char text[96];
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   std::snprintf(text, sizeof text, "%.3g (%.3g to %.3g)", median(values), *low, *high);
+  return text;
+}
+
+std::string middle(std::vector<double> values) {
+  char text[96];
+  std::sort(values.begin(), values.end());
+  std::snprintf(text, sizeof text, "%.3g (%.3g to %.3g)", median(values), values[values.size() / 10],
+                values[values.size() * 9 / 10]);
   return text;
 }
 

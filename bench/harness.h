@@ -41,6 +41,7 @@ struct Board {
   alignas(128) std::atomic<std::uint64_t> results[16];
 };
 Board& new_board();
+std::byte* new_shared_memory(std::uint64_t bytes);  // populated and zeroed; until the program ends
 
 // Forks; the child runs `work` on the given core and exits with its value. Call while the process has one thread.
 int start_child(const std::function<int()>& work, unsigned core = 1);
@@ -48,8 +49,9 @@ int start_child(const std::function<int()>& work, unsigned core = 1);
 void join_child(int pid, const char* what);
 
 double median(std::vector<double> values);
-// "105.2 (98.1 to 107.0)"
+// The median with the least and the most, "105.2 (98.1 to 107.0)", or with the first and the ninth tenth.
 std::string spread(const std::vector<double>& values);
+std::string middle(std::vector<double> values);
 
 // --rounds N, --records N, --quick ...: the value behind a flag, or `otherwise`.
 std::uint64_t number_option(int argc, char** argv, const char* flag, std::uint64_t otherwise);
