@@ -1,8 +1,10 @@
 #include "harness.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,6 +81,7 @@ int start_child(const std::function<int()>& work, unsigned core) {
   std::fflush(nullptr);
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // or it would spin on, and spoil every later figure, when the other side fails
   if (core != kAnyCore) pin_to(core);
   int status = 1;
   try {
