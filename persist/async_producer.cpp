@@ -109,7 +109,7 @@ AsyncProducer::AsyncProducer(const Topic& topic, const AsyncProducerOptions& opt
 AsyncProducer::~AsyncProducer() {
   if (impl_->mark.forked()) {
     // The thread is the parent's, and so is what it works on.
-    static_cast<void>(impl_->thread.release());
+    static_cast<void>(impl_.release());
     return;
   }
   impl_->stopping.store(true, std::memory_order_release);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "spillway/core/error.h"
 #include "spillway/core/futex.h"
 #include "spillway/persist/topic_state.h"
 
@@ -17,20 +18,27 @@ DomainState::DomainState(DomainOptions options)
 
 DomainState::~DomainState() {
   if (mark_.forked()) {
-    static_cast<void>(watcher_.release());
+    static_cast<void>(guarded_.release());
     return;
   }
   {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
+    std::lock_guard lock(guarded_->mutex);
+    guarded_->stopping = true;
   }
-  stop_wanted_.notify_all();
-  if (watcher_) watcher_->join();
+  guarded_->stop_wanted.notify_all();
+  if (guarded_->watcher) guarded_->watcher->join();
+}
+
+void DomainState::check_fork() const {
+  if (!mark_.forked()) return;
+  throw Error(Code::forked, "this process was forked from the one that opened the domain " + directories_.data +
+                                "; open it anew in the child");
 }
 
 std::shared_ptr<TopicState> DomainState::open(const TopicConfig& config) {
-  std::lock_guard lock(mutex_);
-  auto& known = topics_[config.name];
+  check_fork();
+  std::lock_guard lock(guarded_->mutex);
+  auto& known = guarded_->topics[config.name];
   if (auto state = known.lock(); state && state->config().id == config.id) return state;
   auto state = std::make_shared<TopicState>(shared_from_this(), config);
   known = state;
@@ -38,21 +46,24 @@ std::shared_ptr<TopicState> DomainState::open(const TopicConfig& config) {
 }
 
 void DomainState::forget(const std::string& name) {
-  std::lock_guard lock(mutex_);
-  topics_.erase(name);
+  check_fork();
+  std::lock_guard lock(guarded_->mutex);
+  guarded_->topics.erase(name);
 }
 
 void DomainState::watch(const std::shared_ptr<Partition>& partition) {
-  std::lock_guard lock(mutex_);
-  watched_.push_back(partition);
-  if (!watcher_) watcher_ = std::make_unique<std::thread>([this] { watch_loop(); });
+  check_fork();
+  std::lock_guard lock(guarded_->mutex);
+  guarded_->watched.push_back(partition);
+  if (!guarded_->watcher) guarded_->watcher = std::make_unique<std::thread>([this] { watch_loop(); });
 }
 
 void DomainState::watch_loop() {
-  std::unique_lock lock(mutex_);
-  while (!stop_wanted_.wait_for(lock, std::chrono::seconds(1), [&] { return stopping_; })) {
-    std::erase_if(watched_, [](const auto& weak) { return weak.expired(); });
-    for (const auto& weak : watched_) {
+  Guarded& g = *guarded_;
+  std::unique_lock lock(g.mutex);
+  while (!g.stop_wanted.wait_for(lock, std::chrono::seconds(1), [&] { return g.stopping; })) {
+    std::erase_if(g.watched, [](const auto& weak) { return weak.expired(); });
+    for (const auto& weak : g.watched) {
       if (const auto partition = weak.lock()) partition->look_whether_gone();
     }
   }

@@ -1,6 +1,7 @@
 // A topic as a process has it open, and what it gives out: producers, consumers, waits for the disk.
 //
-// Thread safety: Topic and TypedTopic are thread-safe and cheap to copy; what they give out belongs to one thread each.
+// Thread safety: Topic and TypedTopic are thread-safe and cheap to copy; what they give out belongs to one thread each. In
+// the child of a fork all of it answers `forked`, or throws Error (forked): open a Domain anew there.
 #pragma once
 
 #include <chrono>

@@ -30,6 +30,7 @@ void TopicState::check_partition(std::uint32_t partition) const {
 }
 
 std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
+  domain_->check_fork();
   check_partition(number);
   std::lock_guard lock(mutex_);
   std::shared_ptr<Partition>& partition = writing_[number];
@@ -50,11 +51,13 @@ std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
 }
 
 std::shared_ptr<Partition> TopicState::writing_if_open(std::uint32_t number) {
+  if (mark_.forked()) return nullptr;
   std::lock_guard lock(mutex_);
   return number < writing_.size() ? writing_[number] : nullptr;
 }
 
 std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
+  domain_->check_fork();
   std::lock_guard lock(mutex_);
   if (writing_[number] && !writing_[number]->gone()) return writing_[number];
   auto partition = reading_[number].lock();
@@ -81,6 +84,7 @@ FindSource TopicState::finder(std::uint32_t number) {
 }
 
 Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseconds timeout, bool synced) {
+  if (mark_.forked()) return Durable::forked;
   if (config_.ephemeral || number >= config_.partitions) return Durable::refused;
   const auto partition = writing_if_open(number);
   if (!partition) return Durable::refused;
@@ -90,6 +94,7 @@ Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseco
 }
 
 Durable TopicState::close(std::chrono::nanoseconds timeout) {
+  if (mark_.forked()) return Durable::forked;
   const Deadline deadline = Deadline::after_ns(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
   std::lock_guard lock(mutex_);
   Durable worst = Durable::yes;

@@ -154,7 +154,7 @@ WaitSet::WaitSet() : impl_(std::make_unique<Impl>()) {
 
 WaitSet::~WaitSet() {
   if (impl_->mark.forked()) {
-    for (auto& helper : impl_->helpers) static_cast<void>(helper.release());
+    static_cast<void>(impl_.release());  // another thread may have been at work on it
     return;
   }
   {
