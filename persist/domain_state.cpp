@@ -3,11 +3,34 @@
 #include <algorithm>
 #include <chrono>
 
+#include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 #include "spillway/core/futex.h"
+#include "spillway/ipc/repair.h"
 #include "spillway/persist/topic_state.h"
 
 namespace spillway {
+namespace {
+
+constexpr std::uint64_t kGoneNs = 1'000'000'000;  // how often files are looked after
+constexpr std::uint64_t kRepairNs = 20'000'000;   // ... and claims
+
+// An ephemeral topic has no persister that repairs it: that is for its writers. An exclusive one leaves nothing to repair.
+bool may_repair(const Partition& p) noexcept {
+  // relaxed: looked at again and again.
+  return p.config().ephemeral && p.access() == Access::read_write && !p.gone() &&
+         p.control().notices.mode.load(std::memory_order_relaxed) != ProducerMode::exclusive;
+}
+
+// A stream moves committed_end by itself, if only once per sixteenth of the ring. Returns where it was found.
+Offset repair_if_stuck(Partition& p, Offset last) noexcept {
+  // acquire: the smaller one first (INV-2).
+  const Offset committed = p.control().commits.committed_end.load(std::memory_order_acquire);
+  if (committed == last && p.control().claims.reserved_end.load(std::memory_order_acquire) != committed) repair_all(p);
+  return committed;
+}
+
+}  // namespace
 
 DomainState::DomainState(DomainOptions options)
     : options_(std::move(options)), directories_{options_.data, options_.shm} {
@@ -25,7 +48,7 @@ DomainState::~DomainState() {
     std::lock_guard lock(guarded_->mutex);
     guarded_->stopping = true;
   }
-  guarded_->stop_wanted.notify_all();
+  guarded_->changed.notify_all();
   if (guarded_->watcher) guarded_->watcher->join();
 }
 
@@ -53,19 +76,31 @@ void DomainState::forget(const std::string& name) {
 
 void DomainState::watch(const std::shared_ptr<Partition>& partition) {
   check_fork();
-  std::lock_guard lock(guarded_->mutex);
-  guarded_->watched.push_back(partition);
-  if (!guarded_->watcher) guarded_->watcher = std::make_unique<std::thread>([this] { watch_loop(); });
+  {
+    std::lock_guard lock(guarded_->mutex);
+    guarded_->watched.push_back({partition});
+    if (!guarded_->watcher) guarded_->watcher = std::make_unique<std::thread>([this] { watch_loop(); });
+  }
+  guarded_->changed.notify_all();
 }
 
 void DomainState::watch_loop() {
   Guarded& g = *guarded_;
   std::unique_lock lock(g.mutex);
-  while (!g.stop_wanted.wait_for(lock, std::chrono::seconds(1), [&] { return g.stopping; })) {
-    std::erase_if(g.watched, [](const auto& weak) { return weak.expired(); });
-    for (const auto& weak : g.watched) {
-      if (const auto partition = weak.lock()) partition->look_whether_gone();
+  for (std::uint64_t looked_ns = 0; !g.stopping;) {
+    const bool look = monotonic_ns() - looked_ns >= kGoneNs;
+    if (look) looked_ns = monotonic_ns();
+    std::erase_if(g.watched, [](const Watched& w) { return w.partition.expired(); });
+    bool claims = false;
+    for (Watched& w : g.watched) {
+      const auto partition = w.partition.lock();
+      if (!partition) continue;
+      if (look) partition->look_whether_gone();
+      if (!may_repair(*partition)) continue;
+      claims = true;
+      w.committed_end = repair_if_stuck(*partition, w.committed_end);
     }
+    g.changed.wait_for(lock, std::chrono::nanoseconds(claims ? kRepairNs : kGoneNs));
   }
 }
 

@@ -1,5 +1,5 @@
-// What the Domains and Topics of a process share: directories, open topics, the persister, and the watch over
-// deleted files.
+// What the Domains and Topics of a process share: directories, open topics, the persister, and the watch: over deleted
+// files, and over what dead producers left in ephemeral topics.
 //
 // Thread safety: thread-safe. In a forked child everything but destroying it throws Error (forked).
 #pragma once
@@ -33,17 +33,22 @@ class DomainState : public std::enable_shared_from_this<DomainState> {
   std::shared_ptr<TopicState> open(const TopicConfig& config);
   void forget(const std::string& name);
 
-  // Looks once a second whether the partition's files were deleted, as long as somebody has it open.
+  // As long as somebody has the partition open: looks once a second whether its files were deleted, and, where this
+  // process writes to an ephemeral one, more often whether a dead producer's claim holds up its readers.
   void watch(const std::shared_ptr<Partition>& partition);
 
  private:
+  struct Watched {
+    std::weak_ptr<Partition> partition;
+    Offset committed_end = 0;  // at the last look
+  };
   // What a mutex guards, and whom it keeps asleep. In a forked child any of it may be half-changed, or waited for by a
   // thread that is not there: it is leaked.
   struct Guarded {
     std::mutex mutex;
     std::map<std::string, std::weak_ptr<TopicState>> topics;
-    std::vector<std::weak_ptr<Partition>> watched;
-    std::condition_variable stop_wanted;
+    std::vector<Watched> watched;
+    std::condition_variable changed;
     bool stopping = false;
     std::unique_ptr<std::thread> watcher;
   };

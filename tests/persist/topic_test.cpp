@@ -114,6 +114,28 @@ TEST_CASE("everybody dies and the ring is still there: nothing committed is lost
   CHECK(read_numbered(consumer, 0, 400) == 400);
 }
 
+TEST_CASE("a shared producer is killed with a claim open: on an ephemeral topic the next living writer closes it") {
+  const Place place;
+  const Signal claimed;
+  const int pid = in_child([&] {
+    Topic topic = place.domain().open_or_create("ticks", {.ring = 64 * kKiB, .ephemeral = true});
+    SharedProducer producer = topic.shared_producer();
+    const auto claim = producer.claim(100);
+    claimed.raise();
+    ::pause();
+    return claim ? 0 : 1;
+  });
+  claimed.await();
+  Topic topic = place.domain().open("ticks");
+  SharedProducer producer = topic.shared_producer();
+  Consumer consumer = topic.consumer({.from = From::earliest});
+  REQUIRE(producer.append("behind it"));
+  CHECK(consumer.poll(1ms, [](const Record&) {}).records == 0);
+  CHECK(kill_and_wait(pid) == 1000 + SIGKILL);
+  // Nobody appends or attaches any more.
+  CHECK(consumer.poll(20s, [](const Record& r) { CHECK(r.text() == "behind it"); }).records == 1);
+}
+
 TEST_CASE(
     "the host dies: what was durable is there, the rest is a gap, and offsets go on past all that were handed out") {
   const Place place;
