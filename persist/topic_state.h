@@ -28,6 +28,8 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
   std::shared_ptr<Partition> writing_if_open(std::uint32_t partition);
   // The ring to read from (null when there is none) and the history behind it (null on an ephemeral topic).
   ReaderSource source(std::uint32_t partition);
+  // For a reader without a ring: a source only once there is a ring. An ephemeral topic that was deleted and made anew is
+  // followed, if its records are of the same type.
   FindSource finder(std::uint32_t partition);
 
   Durable wait(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout, bool synced);
@@ -38,6 +40,10 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
  private:
   void check_partition(std::uint32_t partition) const;
   std::shared_ptr<Partition> reading(std::uint32_t partition);
+  ReaderSource source_behind(std::uint32_t partition, std::shared_ptr<Partition> ring) const;
+  // This topic, or, where it is ephemeral, the one of its name and type that was made in its place. Throws Error: not_found
+  // (deleted), gone (another stands in its place).
+  std::shared_ptr<TopicState> as_it_is_now();
 
   std::shared_ptr<DomainState> domain_;
   TopicConfig config_;

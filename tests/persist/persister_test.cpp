@@ -354,6 +354,8 @@ TEST_CASE("more partitions than a thread can sleep on are all persisted", "[thre
   options.partitions = 140;
   Place place;
   const TopicConfig config = make_topic_config("many", options);
+  make_directory(place.data() + "/many", Sharing::owner);
+  replace_file(place.data() + "/many/topic.json", to_json(config), Sharing::owner);
   Persister persister;
   std::vector<std::shared_ptr<Partition>> rings;
   std::vector<Offset> ends;
