@@ -169,6 +169,9 @@ bool PartitionReader::raise_limit() noexcept {
 
 // Live, and no commit word at offset_ or not durable yet: not yet, or lapped, or the files are gone.
 ReadStop PartitionReader::nothing_there() noexcept {
+  // A small record often lies on two lines. With the second one on its way while the first is waited for, both come at the
+  // price of one: a third off a round trip's cost above the bare exchange of lines.
+  prefetch(records_ + ((offset_ + kCacheLine - 1) & mask_));
   if (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
   if (ring_->gone() && look_for_source()) return ReadStop::lapped;
   return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;
@@ -218,7 +221,10 @@ ReadStop PartitionReader::next_span() noexcept {
       const Offset reserved = ring_->control().claims.reserved_end.load(std::memory_order_relaxed);
       if (reserved - offset_ <= ring_->capacity() - ring_->capacity() / 4) return ReadStop::lapped;
     }
-    if (!history_) return look_for_source() ? ReadStop::lapped : ReadStop::end;
+    if (!history_) {
+      nothing_ns_ = monotonic_ns();
+      return look_for_source() ? ReadStop::lapped : ReadStop::end;
+    }
     const HistoryRead got = history_->read(offset_);
     nothing_ns_ = got.status == HistoryStatus::data || got.status == HistoryStatus::gap ? 0 : monotonic_ns();
     switch (got.status) {

@@ -1,7 +1,6 @@
 // The system through its public API: from a producer through the ring to live consumers and to disk, and back to slow ones.
 #include "spillway/persist/topic.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -380,37 +379,6 @@ TEST_CASE("on-full overwrite: producers never wait for the disk, and the lost ra
     lost += static_cast<std::size_t>(std::distance(produced.lower_bound(g.from), produced.lower_bound(g.to)));
   }
   CHECK(delivered + lost == produced.size());
-}
-
-TEST_CASE("a wait set's descriptor wakes an event loop", "[threads]") {
-  const Place place;
-  Topic topic = place.domain().open_or_create("ticks", {.ephemeral = true});
-  Topic durable = place.domain().open_or_create("orders", small());
-  ExclusiveProducer ticks = topic.exclusive_producer();
-  SharedProducer orders = durable.shared_producer();
-  Consumer a = topic.consumer({.from = From::earliest});
-  Consumer b = durable.consumer({.from = From::earliest});
-  WaitSet set;
-  set.add(a);
-  set.add(b);
-  std::thread producer([&] {
-    for (std::uint64_t i = 0; i < 1000; ++i) {
-      REQUIRE(ticks.append(text_of(i)));
-      REQUIRE(orders.append(text_of(i)));
-      if (i % 100 == 0) std::this_thread::sleep_for(1ms);  // sleep-ok: lets the loop fall asleep now and then
-    }
-  });
-  std::size_t got_a = 0, got_b = 0;
-  while (got_a < 1000 || got_b < 1000) {
-    struct pollfd fd = {set.descriptor(), POLLIN, 0};
-    REQUIRE(::poll(&fd, 1, 60'000) == 1);
-    set.clear();
-    for (std::size_t n = 1; n > 0; got_a += n) n = a.poll([](const Record&) {}).records;
-    for (std::size_t n = 1; n > 0; got_b += n) n = b.poll([](const Record&) {}).records;
-  }
-  producer.join();
-  CHECK(got_a == 1000);
-  CHECK(got_b == 1000);
 }
 
 TEST_CASE("many threads in front of one exclusive producer keep each thread's order", "[threads]") {
