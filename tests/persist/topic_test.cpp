@@ -380,35 +380,3 @@ TEST_CASE("on-full overwrite: producers never wait for the disk, and the lost ra
   }
   CHECK(delivered + lost == produced.size());
 }
-
-TEST_CASE("many threads in front of one exclusive producer keep each thread's order", "[threads]") {
-  const Place place;
-  Topic topic = place.domain().open_or_create("orders", small());
-  {
-    AsyncProducer async(topic);
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 3; ++t) {
-      threads.emplace_back([&, t] {
-        for (int i = 0; i < 2000; ++i) {
-          const std::string text =
-              std::to_string(t) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 300), '.');
-          while (async.append(text) != AppendStatus::ok) std::this_thread::yield();
-        }
-        CHECK(async.flush(kLong));
-      });
-    }
-    for (auto& thread : threads) thread.join();
-    CHECK(async.counts().appended == 6000);
-  }
-  Consumer consumer = topic.consumer({.from = From::earliest});
-  int next[3] = {};
-  for (std::size_t count = 0; count < 6000;) {
-    count += consumer
-                 .poll(1s,
-                       [&](const Record& r) {
-                         const auto t = static_cast<std::size_t>(r.text()[0] - '0');
-                         REQUIRE(std::stoi(std::string(r.text().substr(2))) == next[t]++);
-                       })
-                 .records;
-  }
-}
