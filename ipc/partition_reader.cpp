@@ -42,6 +42,10 @@ PartitionReader::~PartitionReader() = default;
 PartitionReader::PartitionReader(PartitionReader&&) noexcept = default;
 
 void PartitionReader::bind(ReaderSource source) {
+  std::unique_ptr<std::byte[]> scratch;
+  // The largest record; pages are touched only as records need them. First, as it may throw: nothing has changed then.
+  const auto scratch_bytes = source.ring ? static_cast<std::size_t>(source.ring->claim_bytes_max()) : 0;
+  if (source.ring) scratch = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes + kCacheLine);
   slot_.reset();
   ring_ = std::move(source.ring);
   history_ = std::move(source.history);
@@ -55,9 +59,8 @@ void PartitionReader::bind(ReaderSource source) {
   reserved_end_ = &ring_->control().claims.reserved_end;
   mask_ = ring_->mask();
   mix_ = ring_->mix();
-  // The largest record; pages are touched only as records need them.
-  scratch_bytes_ = static_cast<std::size_t>(ring_->claim_bytes_max());
-  scratch_memory_ = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes_ + kCacheLine);
+  scratch_bytes_ = scratch_bytes;
+  scratch_memory_ = std::move(scratch);
   scratch_ = scratch_memory_.get();
   scratch_ +=
       align_up(reinterpret_cast<std::uintptr_t>(scratch_), kCacheLine) - reinterpret_cast<std::uintptr_t>(scratch_);
@@ -169,9 +172,6 @@ bool PartitionReader::raise_limit() noexcept {
 
 // Live, and no commit word at offset_ or not durable yet: not yet, or lapped, or the files are gone.
 ReadStop PartitionReader::nothing_there() noexcept {
-  // A small record often lies on two lines. With the second one on its way while the first is waited for, both come at the
-  // price of one: a third off a round trip's cost above the bare exchange of lines.
-  prefetch(records_ + ((offset_ + kCacheLine - 1) & mask_));
   if (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
   if (ring_->gone() && look_for_source()) return ReadStop::lapped;
   return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;
