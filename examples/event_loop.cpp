@@ -110,9 +110,7 @@ class Loop {
     if (producers_[ticks_ % 3].append("tick " + std::to_string(ticks_))) ++published_;
   }
 
-  // clear() comes first: what arrives behind it makes the descriptor readable again.
   void read_all() {
-    wait_set_.clear();
     ++wakeups_;
     for (std::size_t i = 0; i < consumers_.size(); ++i) {
       // A poll hands out a limited number of records, so that one busy topic can't starve the others; a loop with more to
@@ -120,6 +118,8 @@ class Loop {
       while (consumers_[i].poll([&](const spillway::Record&) { ++counts_[i]; }).records > 0) {
       }
     }
+    // Last: what has come meanwhile, or comes from here on, makes the descriptor readable again.
+    wait_set_.clear();
   }
 
   Descriptor signals_ = make_signals();

@@ -125,7 +125,8 @@ int Consumer::ack() noexcept {
   if (!cursor_) return EINVAL;
   std::vector<Offset> offsets(readers_.size());
   for (const PartitionReader& reader : readers_) {
-    if (reader.number() < offsets.size()) offsets[reader.number()] = reader.offset();
+    // With a gap next it may be any offset, and a cursor is kept on the records' grid.
+    if (reader.number() < offsets.size()) offsets[reader.number()] = align_down(reader.offset(), kRecordAlign);
   }
   return cursor_->commit(offsets);
 }

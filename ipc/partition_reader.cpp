@@ -42,6 +42,10 @@ PartitionReader::~PartitionReader() = default;
 PartitionReader::PartitionReader(PartitionReader&&) noexcept = default;
 
 void PartitionReader::bind(ReaderSource source) {
+  std::unique_ptr<std::byte[]> scratch;
+  // The largest record; pages are touched only as records need them. First, as it may throw: nothing has changed then.
+  const auto scratch_bytes = source.ring ? static_cast<std::size_t>(source.ring->claim_bytes_max()) : 0;
+  if (source.ring) scratch = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes + kCacheLine);
   slot_.reset();
   ring_ = std::move(source.ring);
   history_ = std::move(source.history);
@@ -55,9 +59,8 @@ void PartitionReader::bind(ReaderSource source) {
   reserved_end_ = &ring_->control().claims.reserved_end;
   mask_ = ring_->mask();
   mix_ = ring_->mix();
-  // The largest record; pages are touched only as records need them.
-  scratch_bytes_ = static_cast<std::size_t>(ring_->claim_bytes_max());
-  scratch_memory_ = std::make_unique_for_overwrite<std::byte[]>(scratch_bytes_ + kCacheLine);
+  scratch_bytes_ = scratch_bytes;
+  scratch_memory_ = std::move(scratch);
   scratch_ = scratch_memory_.get();
   scratch_ +=
       align_up(reinterpret_cast<std::uintptr_t>(scratch_), kCacheLine) - reinterpret_cast<std::uintptr_t>(scratch_);
@@ -221,7 +224,10 @@ ReadStop PartitionReader::next_span() noexcept {
       const Offset reserved = ring_->control().claims.reserved_end.load(std::memory_order_relaxed);
       if (reserved - offset_ <= ring_->capacity() - ring_->capacity() / 4) return ReadStop::lapped;
     }
-    if (!history_) return look_for_source() ? ReadStop::lapped : ReadStop::end;
+    if (!history_) {
+      nothing_ns_ = monotonic_ns();
+      return look_for_source() ? ReadStop::lapped : ReadStop::end;
+    }
     const HistoryRead got = history_->read(offset_);
     nothing_ns_ = got.status == HistoryStatus::data || got.status == HistoryStatus::gap ? 0 : monotonic_ns();
     switch (got.status) {

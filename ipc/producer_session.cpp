@@ -143,10 +143,14 @@ void ProducerSession::become_shared() {
       if (mode_.try_convert(LockMode::shared)) return;
       throw Error(Code::io, "can't turn the lock " + path + " into a shared one");
     }
-    // Not alone: with others in shared mode there is nothing to settle, dead claims are repaired as they are met. The mode
-    // is looked at under the lock: who held it when we tried may have been another kind, and be gone.
+    // Not alone: with others in shared mode there is nothing to settle, dead claims are repaired as they are met; on an
+    // ephemeral topic here, too, as there is no persister. The mode is looked at under the lock: who held it when we tried
+    // may have been another kind, and be gone.
     mode_ = FileLock::try_lock(path, LockMode::shared, kModeByte);
-    if (mode_ && mode_word.load(std::memory_order_relaxed) == ProducerMode::shared) return;
+    if (mode_ && mode_word.load(std::memory_order_relaxed) == ProducerMode::shared) {
+      if (partition_->config().ephemeral) repair_all(*partition_);
+      return;
+    }
     mode_.unlock();
     // Looked at last: one who only tried to become the exclusive producer holds it for a moment, beside shared ones.
     if (probe.held(kAloneByte) && probe.held(kModeByte, LockMode::shared)) {

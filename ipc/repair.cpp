@@ -10,6 +10,7 @@
 #include "spillway/ipc/record_writer.h"
 #include "spillway/ipc/ring_walk.h"
 #include "spillway/ipc/space.h"
+#include "spillway/ipc/waker.h"
 
 namespace spillway {
 namespace {
@@ -100,6 +101,7 @@ RepairResult close_hole(Partition& p, Offset h) noexcept {
   }
   close_with_padding(p, h, decision.end);
   advance_committed(p);
+  Waker(p, true).notify();  // who was woken for a record behind the hole saw none, and sleeps again
   return RepairResult::repaired;
 }
 
@@ -130,6 +132,15 @@ RepairResult repair_claim_at_committed_end(Partition& p) noexcept {
   const FileLock lock = try_repair_lock(p);
   if (!lock) return RepairResult::busy;
   return close_hole(p, h);
+}
+
+void repair_all(Partition& p) noexcept {
+  // relaxed: only saves the walk; close_hole() looks again under the repair lock.
+  if (p.control().notices.mode.load(std::memory_order_relaxed) != ProducerMode::shared) return;
+  // Each slot has one claim at most, and committed_end may have to be moved before each.
+  for (std::size_t i = 0; i < 2 * kProducerSlots; ++i) {
+    if (repair_claim_at_committed_end(p) != RepairResult::repaired) return;
+  }
 }
 
 namespace {

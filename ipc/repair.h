@@ -63,9 +63,13 @@ enum class RepairResult : std::uint8_t {
 };
 
 // Shared mode. Moves committed_end over what is committed, then closes the claim at it if its owner is dead; one claim a
-// call. Needs read_write access, and is called by whoever holds the persister role (persistent), by a stuck or attaching
-// writer (ephemeral), or under the exclusive mode lock (settling).
+// call. Needs read_write access, and is called by whoever holds the persister role (persistent), by any writer (ephemeral:
+// one that attaches, is stuck or looks after it now and then), or under the exclusive mode lock (settling).
 RepairResult repair_claim_at_committed_end(Partition& partition) noexcept;
+
+// The same for every claim that dead producers left, as far as no live one stands in the way. Does nothing in another mode
+// than shared.
+void repair_all(Partition& partition) noexcept;
 
 // Moves committed_end (CAS, shared mode) over what is found committed. Returns where it stands.
 Offset advance_committed(Partition& partition) noexcept;

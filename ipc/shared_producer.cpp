@@ -158,7 +158,9 @@ Appended SharedProducer::finish(Offset begin, std::uint64_t bytes) noexcept {
     // release: pairs with the acquire in ring_walk.cpp. Nobody else's claim enters this sixteenth, and nobody can be a lap
     // ahead: the claim was open until just now, or, if it is repaired or lapped since, the entry is out of the window.
     p.control().boundaries[(end / sixteenth) % kBoundaries].store(end, std::memory_order_release);
-    advance_committed(p);
+    const Offset committed = advance_committed(p);
+    // A claim that is open for a sixteenth of the ring may be a dead one's, which nobody else closes on an ephemeral topic.
+    if (p.config().ephemeral && committed + sixteenth <= begin) repair_all(p);
   }
   waker_->notify();
   return {AppendStatus::ok, Blocked::none, {p.number(), begin}, end};

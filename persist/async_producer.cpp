@@ -17,11 +17,12 @@ namespace spillway {
 namespace {
 
 constexpr std::size_t kBulk = 256;
-constexpr std::size_t kInline = 104;
+constexpr std::size_t kInline = 100;
 
 // A record on its way. Small ones lie inside, so that queueing them allocates nothing.
 struct Queued {
   std::unique_ptr<std::byte[]> large;
+  std::shared_ptr<std::atomic<bool>> mark;  // no record: set once what its thread queued before is done with
   std::uint32_t bytes = 0;
   std::array<std::byte, kInline> small;
 
@@ -31,12 +32,13 @@ struct Queued {
 }  // namespace
 
 // ORDER.
-//   Q1 taken (release, the thread)  -> Q2 flush (acquire): the records counted are in the ring or refused
+//   Q1 taken (release, the thread)  -> counts() (acquire): the refusals among the records counted are counted too
+//   Q2 a mark (release, the thread) -> flush (acquire): what its caller queued before is in the ring, or refused and counted
 //   Q3 asleep: the thread stores it (seq_cst), then looks at the queue; append() queues, then looks at it (seq_cst fence on
 //      both sides), so one of them sees the other; and the thread's sleep is bounded
 struct AsyncProducer::Impl {
   Impl(const Topic& topic, const AsyncProducerOptions& options)
-      : producer(topic.exclusive_producer({options.partition, 10'000'000'000U})),
+      : producer(topic.exclusive_producer({options.partition, options.deadline_ns})),
         queued_bytes_max(options.queued_bytes_max),
         claim_max(producer.partition()->claim_bytes_max()) {}
 
@@ -60,27 +62,42 @@ struct AsyncProducer::Impl {
     asleep.store(0, std::memory_order_seq_cst);
     futex_wake_all(asleep);
   }
+  void wake_if_asleep() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // Q3
+    if (asleep.load(std::memory_order_relaxed) != 0) wake();
+  }
 };
 
 void AsyncProducer::Impl::run() noexcept {
   std::vector<Queued> bulk(kBulk);
+  AppendStatus no_room = AppendStatus::ok;  // else: it is to end, and this is what all that is left gets
   for (unsigned idle = 0;;) {
     // acquire: what was queued before stopping was set is seen below.
     const bool last_round = stopping.load(std::memory_order_acquire);
     const std::size_t count = queue.try_dequeue_bulk(bulk.begin(), kBulk);
-    std::size_t bytes = 0;
+    std::size_t bytes = 0, records = 0;
     for (std::size_t i = 0; i < count; ++i) {
-      const Appended appended = producer.append(bulk[i].payload());
-      if (!appended) {
-        last_refusal.store(appended.status, std::memory_order_relaxed);  // relaxed: a report
+      if (bulk[i].mark) continue;
+      const AppendStatus status = no_room != AppendStatus::ok ? no_room : producer.append(bulk[i].payload()).status;
+      if (status != AppendStatus::ok) {
+        last_refusal.store(status, std::memory_order_relaxed);  // relaxed: a report
         refused.fetch_add(1, std::memory_order_relaxed);
+        const bool waited = status == AppendStatus::full || status == AppendStatus::no_horizon;
+        if (waited && stopping.load(std::memory_order_relaxed))
+          no_room = status;  // relaxed: looked at with the next, too
       }
+      ++records;
       bytes += bulk[i].bytes;
       bulk[i].large.reset();
     }
     if (count > 0) {
       waiting_bytes.fetch_sub(bytes, std::memory_order_relaxed);  // relaxed: only a bound
-      taken.fetch_add(count, std::memory_order_release);          // Q1
+      taken.fetch_add(records, std::memory_order_release);        // Q1
+      for (std::size_t i = 0; i < count; ++i) {
+        if (!bulk[i].mark) continue;
+        bulk[i].mark->store(true, std::memory_order_release);  // Q2
+        bulk[i].mark.reset();
+      }
       idle = 0;
     } else if (last_round) {
       return;
@@ -109,7 +126,7 @@ AsyncProducer::AsyncProducer(const Topic& topic, const AsyncProducerOptions& opt
 AsyncProducer::~AsyncProducer() {
   if (impl_->mark.forked()) {
     // The thread is the parent's, and so is what it works on.
-    static_cast<void>(impl_->thread.release());
+    static_cast<void>(impl_.release());
     return;
   }
   impl_->stopping.store(true, std::memory_order_release);
@@ -139,17 +156,21 @@ AppendStatus AsyncProducer::append(std::span<const std::byte> payload) noexcept 
     impl.waiting_bytes.fetch_sub(payload.size(), std::memory_order_relaxed);
     return AppendStatus::full;  // out of memory
   }
-  impl.queued.fetch_add(1, std::memory_order_relaxed);  // relaxed: flush() is called by the thread that counted
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // Q3
-  if (impl.asleep.load(std::memory_order_relaxed) != 0) impl.wake();
+  impl.queued.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+  impl.wake_if_asleep();
   return AppendStatus::ok;
 }
 
-bool AsyncProducer::flush(std::chrono::nanoseconds timeout) noexcept {
+// The queue keeps the order of each thread's records: a mark behind them comes out when they have.
+bool AsyncProducer::flush(std::chrono::nanoseconds timeout) noexcept try {
   if (impl_->mark.forked()) return false;
-  const std::uint64_t target = impl_->queued.load(std::memory_order_relaxed);
   const Deadline deadline = Deadline::after_ns(static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
-  for (unsigned round = 0; impl_->taken.load(std::memory_order_acquire) < target; ++round) {  // Q2
+  const auto reached = std::make_shared<std::atomic<bool>>(false);
+  Queued mark{};
+  mark.mark = reached;
+  if (!impl_->queue.enqueue(std::move(mark))) return false;
+  impl_->wake_if_asleep();
+  for (unsigned round = 0; !reached->load(std::memory_order_acquire); ++round) {  // Q2
     if (deadline.passed()) return false;
     if (round < 1000) {
       cpu_relax();
@@ -158,6 +179,8 @@ bool AsyncProducer::flush(std::chrono::nanoseconds timeout) noexcept {
     }
   }
   return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 AsyncProducer::Counts AsyncProducer::counts() const noexcept {

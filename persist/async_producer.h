@@ -17,14 +17,16 @@ namespace spillway {
 
 struct AsyncProducerOptions {
   std::uint32_t partition = 0;
-  std::size_t queued_bytes_max = 64 * kMiB;  // of records waiting; append answers `full` beyond it
+  std::size_t queued_bytes_max = 64 * kMiB;     // of records waiting; append answers `full` beyond it
+  std::uint64_t deadline_ns = 10'000'000'000U;  // how long a record waits for room in the ring before it is refused
 };
 
 class AsyncProducer {
  public:
   // Throws what Topic::exclusive_producer() throws.
   AsyncProducer(const Topic& topic, const AsyncProducerOptions& options = {});
-  // Appends what is queued, waiting for room as long as the topic's producer does (10 s), and stops the thread.
+  // Appends what is queued and stops the thread. The first record that finds no room for as long as the options say is
+  // refused, and all behind it with it.
   ~AsyncProducer();
   AsyncProducer(const AsyncProducer&) = delete;
   AsyncProducer& operator=(const AsyncProducer&) = delete;
@@ -32,7 +34,8 @@ class AsyncProducer {
   // Never waits. ok: queued. full: too much is queued already. too_large, forked, gone: as in a producer.
   AppendStatus append(std::span<const std::byte> payload) noexcept;
   AppendStatus append(std::string_view text) noexcept { return append(bytes_of(text)); }
-  // Waits until everything this thread queued before is in the ring, or was refused. False: not within `timeout`.
+  // Waits until everything this thread queued before is in the ring, or was refused. False: not within `timeout` (or there
+  // is no memory to find out).
   bool flush(std::chrono::nanoseconds timeout) noexcept;
 
   struct Counts {

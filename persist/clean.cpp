@@ -113,7 +113,14 @@ class Planner {
         keep(e.what());
       }
     }
+    for (const std::string& directory : list_deleted(where_)) {
+      auto files = files_below(directory);
+      const std::uint64_t bytes = bytes_of_files(files);
+      plan_.items.push_back({CleanAction::remove, directory.substr(directory.rfind('/') + 1), 0, std::move(files),
+                             bytes, "its deletion was interrupted"});
+    }
     for (const std::string& name : list_directory(where_.shm)) {
+      if (name.front() == '.') continue;
       if (topic_exists(where_, name) || !directory_exists(where_.shm + "/" + name)) continue;
       keep(where_.shm + "/" + name + " belongs to no topic in " + where_.data +
            "; it may be one of another data directory, or one whose creation or deletion was interrupted: remove it "
@@ -121,6 +128,7 @@ class Planner {
            "if you know that nobody uses it");
     }
     for (const std::string& name : list_directory(where_.data)) {
+      if (name.front() == '.') continue;
       if (topic_exists(where_, name) || !directory_exists(where_.data + "/" + name)) continue;
       keep(where_.data + "/" + name +
            " has no topic.json: its creation or deletion was interrupted, or the file was lost; "
@@ -249,6 +257,10 @@ CleanPlan plan_clean(const Domain& domain) { return Planner(domain).plan(); }
 
 std::optional<std::string> apply_clean(const Domain& domain, const CleanItem& item, std::chrono::nanoseconds timeout) {
   const Directories& where = domain.state().directories();
+  if (item.topic.starts_with('.')) {
+    remove_files(item.files);
+    return std::nullopt;
+  }
   const TopicConfig config = read_topic(where, item.topic);
   const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, item.partition);
   if (item.action == CleanAction::persist_and_remove) {

@@ -25,7 +25,7 @@ std::string_view name_of(CleanAction value) noexcept;
 
 struct CleanItem {
   CleanAction action = CleanAction::remove;
-  std::string topic;
+  std::string topic;  // or the directory a topic was given that is being deleted, ".deleted-<number>"
   std::uint32_t partition = 0;
   std::vector<std::string> files;
   std::uint64_t bytes = 0;  // of memory or disk that are freed (or, set aside, not)

@@ -66,10 +66,12 @@ Domain::Domain(DomainOptions options) : state_(std::make_shared<DomainState>(res
 }
 
 Topic Domain::open(const std::string& name) const {
+  state_->check_fork();
   return Topic(state_->open(read_topic(state_->directories(), name)));
 }
 
 Topic Domain::open_or_create(const std::string& name, const TopicOptions& options) const {
+  state_->check_fork();
   return Topic(state_->open(create_topic(state_->directories(), name, options)));
 }
 
@@ -81,6 +83,7 @@ Domain::Removal Domain::plan_removal(const std::string& name) const {
 }
 
 void Domain::remove(const std::string& name) const {
+  state_->check_fork();
   remove_topic(state_->directories(), read_topic(state_->directories(), name));
   state_->forget(name);
 }

@@ -12,6 +12,7 @@
 #include "spillway/persist/partition_persister.h"
 #include "spillway/persist/recovery.h"
 #include "spillway/persist/segment_store.h"
+#include "spillway/persist/topic_files.h"
 
 namespace spillway {
 namespace {
@@ -125,6 +126,7 @@ std::shared_ptr<Partition> open_for_writing(const PartitionPaths& paths, const T
       nap(500);
       continue;
     }
+    check_same_topic(paths, config);
     // With the shared form held nobody makes a ring, so what is here now stays.
     std::shared_ptr<Partition> ring = attach_if_there(paths, config, partition, Access::read_write);
     const Match found = ring ? match(*ring, config) : Match::other_incarnation;
@@ -141,7 +143,8 @@ std::shared_ptr<Partition> open_for_writing(const PartitionPaths& paths, const T
       nap(1000);
       continue;
     }
-    // Alone. Somebody may have made the ring, or cleaned up, in between.
+    // Alone. Somebody may have made the ring, cleaned up, or deleted the topic in between.
+    check_same_topic(paths, config);
     if (attach_if_there(paths, config, partition, Access::read_only)) {
       if (ring) throw stale(paths, found);
       continue;

@@ -14,6 +14,7 @@ namespace spillway {
 // For writing. The writers' lock is kept in the Partition, in its shared form. Throws Error:
 //   ring_elsewhere  live processes use this data directory with a ring that is not here (deleted, or elsewhere)
 //   ring_stale      a ring is here, but the log has gone on without it, or its data directory was restored
+//   gone            the topic was deleted, or deleted and made anew, since `config` was read
 //   busy            somebody is recovering the log, or a dead process' I/O is still under way, for too long
 //   corrupt, unsupported, no_space, no_permission, io   as the sentence says
 std::shared_ptr<Partition> open_for_writing(const PartitionPaths& paths, const TopicConfig& config,

@@ -59,6 +59,8 @@ void Role::ask() noexcept try {
       slot_ = std::move(lock);
       request_ = i + 1;
       ProducerSlot& slot = partition_->control().slots[i];
+      // release: P2, like every store to a note. A dead owner's would count as that of a live one from here on.
+      slot.start_state.store(0, std::memory_order_release);
       // relaxed throughout: for display.
       slot.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
       slot.mode.store(ProducerMode::none, std::memory_order_relaxed);

@@ -134,6 +134,7 @@ HistoryRead SegmentHistory::missing(Offset from, Offset to) {
   }
   // A gap record that reaches a segment's end goes on in segments that have no file.
   if (from != 0 && from == gap_reached_) return gap(from, to, GapCause::overwritten);
+  if (const Offset end = overwritten_end(from, to); end != 0) return gap(from, end, GapCause::overwritten);
   last_fault_ = {RangeFault::no_file, 0, from};
   return gap(from, to, GapCause::damaged);
 }
@@ -156,6 +157,11 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
   if (piece.fault == RangeFault::failed) return failed(from, piece.error);
   if (piece.fault == RangeFault::unsupported) return failed(from, EPROTONOSUPPORT);
   if (piece.fault == RangeFault::no_file) return missing(from, to);
+  if (const Offset end = overwritten_end(from, to); end != 0) {
+    if (expired(from)) return missing(from, to);
+    gap_reached_ = end;
+    return gap(from, end, GapCause::overwritten);
+  }
   const Offset range_end = piece.bad_range + kRangeBytes;
   if (partition_ && piece.fault != RangeFault::record && limit_now < range_end) {
     // The range that the persister is filling: its entry may be under way this very moment. The ring holds it still.
@@ -178,6 +184,27 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
   }
   last_fault_ = {piece.fault, piece.error, piece.bad_range};
   return gap(from, end, GapCause::damaged);
+}
+
+// Where the gap record ends inside which `from` lies, `to` (its segment's, or the log's end) at the latest; 0: in none. So
+// does a reader stand that was thrown out of the ring in the middle of what the persister never had.
+Offset SegmentHistory::overwritten_end(Offset from, Offset to) {
+  if (!overwrite_) return 0;
+  const std::optional<Offset> base = row_.base_before(from);
+  if (!base) return 0;
+  const Offset segment_end = *base + log_.segment_bytes;
+  const bool no_file = from >= segment_end;  // then the gap reaches up to it from the segment before
+  const Offset walk_end = no_file ? segment_end : to;
+  for (Offset at = boundary_in_segment(*base, std::min(from, segment_end - kRecordAlign)); at <= from;) {
+    const SegmentReader::Piece piece = reader_.piece(at, walk_end);
+    if (piece.what == SegmentReader::Piece::What::bad || piece.end <= at) return 0;
+    const bool is_gap = piece.what == SegmentReader::Piece::What::gap;
+    if (is_gap && no_file && piece.end == segment_end) return to;
+    if (is_gap && piece.end > from) return piece.end;
+    at = piece.end;
+    if (at >= walk_end) return 0;
+  }
+  return 0;
 }
 
 // The first claim boundary at or after the range's begin from which something can be had, `to` (a boundary) at the

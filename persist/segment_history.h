@@ -68,6 +68,7 @@ class SegmentHistory : public History {
   HistoryRead missing(Offset from, Offset to);
   HistoryRead before_first(Offset from);
   Offset gap_end(Offset range_begin, Offset to);
+  Offset overwritten_end(Offset from, Offset to);
   bool expired(Offset from);
   bool settled_tail(Offset from, Offset limit_now) noexcept;
   Offset limit() noexcept;

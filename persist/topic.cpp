@@ -97,6 +97,7 @@ Durable Topic::wait_durable(std::uint32_t partition, Offset end, std::chrono::na
 
 Durable Topic::wait_durable_latest(std::chrono::nanoseconds timeout) const {
   const Deadline deadline = Deadline::after_ns(static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
+  if (state_->forked()) return Durable::forked;
   for (std::uint32_t p = 0; p < config().partitions; ++p) {
     const auto partition = state_->writing_if_open(p);
     if (!partition) continue;

@@ -1,6 +1,7 @@
 // A topic as a process has it open, and what it gives out: producers, consumers, waits for the disk.
 //
-// Thread safety: Topic and TypedTopic are thread-safe and cheap to copy; what they give out belongs to one thread each.
+// Thread safety: Topic and TypedTopic are thread-safe and cheap to copy; what they give out belongs to one thread each. In
+// the child of a fork all of it answers `forked`, or throws Error (forked): open a Domain anew there.
 #pragma once
 
 #include <chrono>
@@ -30,7 +31,8 @@ class Topic {
   const std::string& name() const noexcept { return config().name; }
 
   // The one producer of a partition. Throws Error: busy (who holds it is named), no_permission, no_space, no_slot,
-  // ring_elsewhere, ring_stale, corrupt; not_found for a partition that does not exist.
+  // ring_elsewhere, ring_stale, corrupt; not_found for a partition that does not exist; gone when the topic was deleted (an
+  // ephemeral one is then made anew) or replaced by another since it was opened here.
   ExclusiveProducer exclusive_producer(const ProducerOptions& options = {}) const;
   // One of many producers of a partition. Throws the same, and invalid_argument on an `overwrite` topic.
   SharedProducer shared_producer(const ProducerOptions& options = {}) const;
@@ -38,7 +40,7 @@ class Topic {
   Producer producer(bool exclusive = false, std::uint64_t deadline_ns = 10'000'000'000U) const;
   // Reads what the options say. Creates nothing; without a ring it reads the segments. Throws Error: not_found,
   // invalid_argument (offset beyond the end, cursor with `from`, durable on an ephemeral topic ...), busy (a cursor's
-  // owner is named), no_permission.
+  // owner is named), no_permission, gone (the topic was replaced by another since it was opened here).
   Consumer consumer(const ConsumerOptions& options = {}) const;
 
   // Waits until everything before `end` (Appended::end) of a partition is in its segment, or synced. Where this process

@@ -17,9 +17,11 @@ namespace spillway {
 namespace {
 
 constexpr std::size_t kConfigBytesMax = 64 * kKiB;
+constexpr std::string_view kConfigName = "/topic.json";
+constexpr std::string_view kDeletedPrefix = ".deleted-";  // no topic's name begins with a dot
 
 std::string config_path(const std::string& directory, const std::string& name) {
-  return directory + "/" + name + "/topic.json";
+  return directory + "/" + name + std::string(kConfigName);
 }
 
 // Throws Error (no_permission) where it can't be told.
@@ -138,6 +140,14 @@ std::string cursors_directory(const Directories& where, const TopicConfig& confi
   return where.data + "/" + config.name + "/cursors";
 }
 
+void check_same_topic(const PartitionPaths& paths, const TopicConfig& config) {
+  const std::string path = parent_of(paths.data) + std::string(kConfigName);
+  const auto text = read_file(path, kConfigBytesMax);
+  if (text && topic_config_from_json(*text, path).id == config.id) return;
+  throw Error(Code::gone, "the topic " + config.name + " was deleted" + (text ? " and made anew" : "") +
+                              " since it was opened here (" + path + "); open it again");
+}
+
 bool topic_exists(const Directories& where, const std::string& name) {
   return has_config(where.data, name) || has_config(where.shm, name);
 }
@@ -154,7 +164,7 @@ std::vector<std::string> list_topics(const Directories& where) {
   std::vector<std::string> names;
   for (const std::string& directory : {where.data, where.shm}) {
     for (const std::string& name : list_directory(directory)) {
-      if (has_config(directory, name)) names.push_back(name);
+      if (name.front() != '.' && has_config(directory, name)) names.push_back(name);
     }
   }
   std::sort(names.begin(), names.end());
@@ -166,7 +176,14 @@ TopicConfig create_topic(const Directories& where, const std::string& name, cons
   const TopicConfig wanted = make_topic_config(name, options);
   if (!topic_exists(where, name)) {
     make_topic_directories(where, wanted);
-    if (publish_config(config_path(home_of(where, wanted), name), wanted)) return wanted;
+    if (publish_config(config_path(home_of(where, wanted), name), wanted)) {
+      // One of each kind, made at once: neither stays, rather than that some use the one and some the other.
+      if (!has_config(wanted.ephemeral ? where.data : where.shm, name)) return wanted;
+      remove_file(config_path(home_of(where, wanted), name));
+      throw Error(Code::conflict, "topic " + name +
+                                      " was being created as an ephemeral and as a persistent one at once; " +
+                                      "decide which, and create it again");
+    }
   }
   const TopicConfig existing = read_topic(where, name);
   check_same(existing, options);
@@ -212,15 +229,45 @@ void remove_topic(const Directories& where, const TopicConfig& config) {
     locks.push_back(FileLock::try_lock(paths.writers_lock(), LockMode::exclusive));
     if (!locks.back()) throw busy("a process that has it open for writing");
   }
-  remove_file(config_path(home_of(where, config), config.name));
-  for (const std::string& file : plan.files) {
-    if (directory_exists(file)) {
+  // The one that holds the configuration last: up to there it is a topic, without a ring, and behind it is none.
+  std::vector<std::string> directories = {where.shm};
+  if (!config.ephemeral) directories.push_back(where.data);
+  for (std::string& directory : directories) {
+    const std::string from = directory + "/" + config.name;
+    directory += "/" + std::string(kDeletedPrefix) + std::to_string(random_u64());
+    if (::rename(from.c_str(), directory.c_str()) != 0 && errno != ENOENT) {
+      throw system_error(errno, "can't rename " + from);
+    }
+  }
+  if (!config.ephemeral) sync_directory(where.data);
+  for (const std::string& directory : directories) remove_files(files_below(directory));
+}
+
+std::vector<std::string> list_deleted(const Directories& where) {
+  std::vector<std::string> found;
+  for (const std::string& directory : {where.data, where.shm}) {
+    for (const std::string& name : list_directory(directory)) {
+      if (name.starts_with(kDeletedPrefix)) found.push_back(directory + "/" + name);
+    }
+  }
+  return found;
+}
+
+std::vector<std::string> files_below(const std::string& path) {
+  std::vector<std::string> files;
+  collect(path, files);
+  return files;
+}
+
+void remove_files(const std::vector<std::string>& files) {
+  for (const std::string& file : files) {
+    struct stat s;
+    if (::lstat(file.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) {
       remove_directory(file);
     } else {
       remove_file(file);
     }
   }
-  if (!config.ephemeral) sync_directory(where.data);
 }
 
 }  // namespace spillway

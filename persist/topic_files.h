@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "spillway/ipc/topic_config.h"
+#include "spillway/ipc/partition.h"
 
 namespace spillway {
 
@@ -19,6 +19,8 @@ struct Directories {
 
 // Throws Error: not_found (naming where it looked and how to create it), corrupt, unsupported, no_permission.
 TopicConfig read_topic(const Directories& where, const std::string& name);
+// Throws Error (gone) when the topic of this partition is another one by now than `config` was read from, or none.
+void check_same_topic(const PartitionPaths& paths, const TopicConfig& config);
 bool topic_exists(const Directories& where, const std::string& name);
 std::vector<std::string> list_topics(const Directories& where);
 
@@ -37,8 +39,14 @@ struct TopicRemoval {
   std::vector<std::string> live_users;  // named; not empty: it must not be deleted
 };
 TopicRemoval plan_topic_removal(const Directories& where, const TopicConfig& config);
-// Takes every writers' lock in its exclusive form, then deletes: configuration first, so that nobody opens half a topic.
-// Throws Error: busy, naming the live users.
+// Takes every writers' lock in its exclusive form, gives the topic's directories other names, so that nobody opens half a
+// topic, and deletes them. Killed half-way it leaves the topic without its rings, or none. Throws Error: busy, naming the
+// live users.
 void remove_topic(const Directories& where, const TopicConfig& config);
+// Directories of deleted topics whose removal was interrupted.
+std::vector<std::string> list_deleted(const Directories& where);
+// Everything below a directory, deepest first, the directory itself last; and removing such a list.
+std::vector<std::string> files_below(const std::string& path);
+void remove_files(const std::vector<std::string>& files);
 
 }  // namespace spillway

@@ -6,6 +6,15 @@
 #include "spillway/persist/segment_history.h"
 
 namespace spillway {
+namespace {
+
+// No writer any more, even where a consumer of this process keeps it mapped.
+void let_go(std::shared_ptr<Partition>& partition) noexcept {
+  partition->writers_lock().unlock();
+  partition.reset();
+}
+
+}  // namespace
 
 TopicState::TopicState(std::shared_ptr<DomainState> domain, TopicConfig config)
     : domain_(std::move(domain)),
@@ -30,13 +39,14 @@ void TopicState::check_partition(std::uint32_t partition) const {
 }
 
 std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
+  domain_->check_fork();
   check_partition(number);
   std::lock_guard lock(mutex_);
   std::shared_ptr<Partition>& partition = writing_[number];
   if (partition) partition->look_whether_gone();
   if (partition && partition->gone() && config_.ephemeral) {
-    // Deleted under us: the topic is made anew from our own copy of its configuration.
-    partition.reset();
+    // Deleted under us: the topic is made anew from our own copy of its configuration, unless somebody has done so.
+    let_go(partition);
     recreate_topic(domain_->directories(), config_);
   }
   if (!partition) {
@@ -50,11 +60,14 @@ std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
 }
 
 std::shared_ptr<Partition> TopicState::writing_if_open(std::uint32_t number) {
+  if (mark_.forked()) return nullptr;
   std::lock_guard lock(mutex_);
   return number < writing_.size() ? writing_[number] : nullptr;
 }
 
 std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
+  domain_->check_fork();
+  check_partition(number);
   std::lock_guard lock(mutex_);
   if (writing_[number] && !writing_[number]->gone()) return writing_[number];
   auto partition = reading_[number].lock();
@@ -66,21 +79,45 @@ std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
   return partition;
 }
 
-ReaderSource TopicState::source(std::uint32_t number) {
-  check_partition(number);
+ReaderSource TopicState::source_behind(std::uint32_t number, std::shared_ptr<Partition> ring) const {
   ReaderSource source;
-  source.ring = reading(number);
+  source.ring = std::move(ring);
   if (!config_.ephemeral) {
     source.history = std::make_unique<SegmentHistory>(paths(number).data, config_, number, source.ring);
   }
   return source;
 }
 
+ReaderSource TopicState::source(std::uint32_t number) {
+  domain_->check_fork();
+  // An ephemeral one that was deleted is waited for.
+  const bool there = !config_.ephemeral || topic_exists(domain_->directories(), config_.name);
+  if (there) check_same_topic(paths(number), config_);
+  return source_behind(number, reading(number));
+}
+
+std::shared_ptr<TopicState> TopicState::as_it_is_now() {
+  domain_->check_fork();
+  const Directories& where = domain_->directories();
+  // Without files an ephemeral one may still be made anew, by who has it open.
+  if (config_.ephemeral && !topic_exists(where, config_.name)) return shared_from_this();
+  const TopicConfig now = read_topic(where, config_.name);
+  if (now.id == config_.id) return shared_from_this();
+  if (config_.ephemeral && now.ephemeral && now.type == config_.type) return domain_->open(now);
+  throw Error(Code::gone, "the topic " + config_.name + " was deleted, and another made; open it again");
+}
+
 FindSource TopicState::finder(std::uint32_t number) {
-  return [state = shared_from_this(), number] { return state->source(number); };
+  return [state = shared_from_this(), number]() mutable -> ReaderSource {
+    state = state->as_it_is_now();
+    // Cheap while there is no ring: without one a history is a recovery.
+    auto ring = state->reading(number);
+    return ring ? state->source_behind(number, std::move(ring)) : ReaderSource{};
+  };
 }
 
 Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseconds timeout, bool synced) {
+  if (mark_.forked()) return Durable::forked;
   if (config_.ephemeral || number >= config_.partitions) return Durable::refused;
   const auto partition = writing_if_open(number);
   if (!partition) return Durable::refused;
@@ -90,6 +127,7 @@ Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseco
 }
 
 Durable TopicState::close(std::chrono::nanoseconds timeout) {
+  if (mark_.forked()) return Durable::forked;
   const Deadline deadline = Deadline::after_ns(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
   std::lock_guard lock(mutex_);
   Durable worst = Durable::yes;
@@ -103,7 +141,7 @@ Durable TopicState::close(std::chrono::nanoseconds timeout) {
       }
       seal_if_last(*partition);
     }
-    partition.reset();
+    let_go(partition);
   }
   return worst;
 }

@@ -18,6 +18,7 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kPollNs = 1'000'000;                 // where there is nothing to sleep on
+constexpr std::uint64_t kRinglessNs = 10'000'000;            // how often a reader looks for a ring
 constexpr std::uint64_t kLongNs = 100'000'000;               // as in Sleeper
 constexpr std::size_t kWordsPerThread = kFutexWatchMax - 1;  // and the control word
 
@@ -27,13 +28,12 @@ struct Watched {
   std::shared_ptr<Partition> ring;
   Offset offset = 0;  // what the reader wants next
   bool durable = false;
-  bool now = false;    // the reader has something already
-  bool later = false;  // no ring to look at, or replaying: only the reader can tell, now and then
+  std::uint64_t ask_at_ns = 0;  // not 0: replaying or without a ring, so only the reader can tell; it is asked then
 };
 
 bool has_news(const Watched& w) noexcept {
-  if (w.now) return true;
-  if (w.later) return false;
+  if (w.ask_at_ns != 0) return monotonic_ns() >= w.ask_at_ns;
+  if (w.ring->gone()) return true;
   if (w.durable) return w.ring->control().persister.durable_end.load(std::memory_order_acquire) > w.offset;
   return w.ring->header_at(w.offset)->commit.load(std::memory_order_acquire) == w.ring->mix().word(w.offset) ||
          !still_in_ring(*w.ring, w.offset);
@@ -90,8 +90,12 @@ void WaitSet::Impl::run(std::size_t helper) noexcept {
       continue;
     }
     bool all = has_futex_wait_any();
+    std::uint64_t ask_at_ns = UINT64_MAX;
+    bool rings = false;
     for (const Watched& w : mine) {
-      if (w.later || !w.ring->config().wakeups || !w.ring->can_announce() || w.durable) {
+      if (w.ask_at_ns != 0) ask_at_ns = std::min(ask_at_ns, w.ask_at_ns);
+      if (w.ask_at_ns == 0) rings = true;
+      if (w.ask_at_ns != 0 || !w.ring->config().wakeups || !w.ring->can_announce() || w.durable) {
         all = false;
         continue;
       }
@@ -116,30 +120,35 @@ void WaitSet::Impl::run(std::size_t helper) noexcept {
       tell_if_wanted();
       continue;
     }
-    const std::uint64_t ns = barrier ? kLongNs : kPollNs;
     const std::uint64_t start = monotonic_ns();
+    std::uint64_t ns = barrier ? kLongNs : kPollNs;
+    if (!rings) ns = std::max(ask_at_ns, start) - start;
     futex_wait_any(words, Deadline::after_ns(ns));
     quiet = barrier || monotonic_ns() - start >= kPollNs;
     before = words;
-    if (std::any_of(mine.begin(), mine.end(), [](const Watched& w) { return w.later; })) tell_if_wanted();
   }
 }
 
-// Takes over from the readers what they want next. By the loop's thread only.
+// Takes over from the readers what they want next, or tells that one has something already. By the loop's thread only.
 void WaitSet::Impl::refresh() {
   std::vector<Watched> fresh;
+  bool ready = false;
+  const std::uint64_t now_ns = monotonic_ns();
   for (Consumer* consumer : consumers) {
     for (PartitionReader& reader : consumer->readers()) {
-      fresh.push_back({reader.ring(), reader.offset(), reader.reads_durable(), reader.ready(),
-                       reader.replaying() || !reader.ring()});
+      ready = ready || reader.ready();
+      const bool ringless = !reader.ring() || reader.ring()->gone();
+      const std::uint64_t ask_at_ns = ringless ? now_ns + kRinglessNs : reader.replaying() ? now_ns + kPollNs : 0;
+      fresh.push_back({reader.ring(), reader.offset(), reader.reads_durable(), ask_at_ns});
     }
   }
   const std::size_t needed = (fresh.size() + kWordsPerThread - 1) / kWordsPerThread;
   {
     std::lock_guard lock(mutex);
     watched = std::move(fresh);
-    armed = true;
+    armed = !ready;
   }
+  if (ready) tell();
   step();
   while (helpers.size() < needed) {
     helpers.push_back(std::make_unique<std::thread>([this, n = helpers.size()] { run(n); }));
@@ -154,7 +163,7 @@ WaitSet::WaitSet() : impl_(std::make_unique<Impl>()) {
 
 WaitSet::~WaitSet() {
   if (impl_->mark.forked()) {
-    for (auto& helper : impl_->helpers) static_cast<void>(helper.release());
+    static_cast<void>(impl_.release());  // another thread may have been at work on it
     return;
   }
   {

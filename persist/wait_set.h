@@ -10,9 +10,10 @@
 
 namespace spillway {
 
-// The descriptor turns readable when one of the consumers may have something to poll. The loop then: calls clear(), polls
-// every consumer until it is idle, and waits for the descriptor again. A consumer that is not idle when clear() is called
-// makes it readable anew, so nothing is missed.
+// The descriptor turns readable when one of the consumers may have something to poll. The loop then: polls every consumer
+// until it is idle, calls clear(), and waits for the descriptor again. A consumer that is not idle when clear() is called
+// makes it readable anew at once, so nothing is missed; who clears first and polls then misses nothing either, and is woken
+// twice.
 class WaitSet {
  public:
   WaitSet();  // throws Error when there are no descriptors or threads left
@@ -25,7 +26,7 @@ class WaitSet {
   void remove(Consumer& consumer);
   // An eventfd, close-on-exec and non-blocking; owned by the WaitSet.
   int descriptor() const noexcept;
-  // Takes the readiness back. To be called before polling, not after.
+  // Takes the readiness back, unless there is something to poll by now. To be called after polling.
   void clear();
 
  private:

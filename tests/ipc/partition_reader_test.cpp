@@ -2,6 +2,9 @@
 // shared memory that lies.
 #include "spillway/ipc/partition_reader.h"
 
+#include <sys/resource.h>
+
+#include <fstream>
 #include <random>
 
 #include "spillway/ipc/record_writer.h"
@@ -465,6 +468,37 @@ TEST_CASE("without a ring a reader reads history to its end, and attaches when a
   CHECK(texts(all.records) == std::vector<std::string>{"live"});
   CHECK_FALSE(reader.ended());
 }
+
+#ifndef __SANITIZE_ADDRESS__  // its own memory needs room, too
+TEST_CASE("a ring for which there is no memory is asked for again, and nothing is read meanwhile") {
+  RingPlace place({.ring_bytes = 32 * kMiB});
+  const auto p = place.attach();
+  {
+    ExclusiveProducer producer(p, {});
+    REQUIRE(producer.append("x"));
+  }
+  const pid_t child = in_child([&] {
+    const auto mine = place.attach();
+    PartitionReader reader(0, {}, [&] { return ReaderSource{mine, nullptr}; }, ReadUpTo::committed);
+    struct rlimit before;
+    ::getrlimit(RLIMIT_AS, &before);
+    std::ifstream("/proc/self/statm") >> before.rlim_cur;  // pages
+    const struct rlimit tight = {before.rlim_cur * 4096 + kMiB, before.rlim_max};
+    if (::setrlimit(RLIMIT_AS, &tight) != 0) return 1;
+    while (::operator new(mine->claim_bytes_max(), std::nothrow) != nullptr) {  // what other tests have freed
+    }
+    for (int i = 0; i < 3; ++i) {
+      if (drain(reader).stop != ReadStop::end) return 2;
+    }
+    const struct rlimit wide = {before.rlim_max, before.rlim_max};
+    if (::setrlimit(RLIMIT_AS, &wide) != 0) return 3;
+    Drained all;
+    read_until(reader, all, [&] { return !all.records.empty(); });
+    return texts(all.records) == std::vector<std::string>{"x"} ? 0 : 4;
+  });
+  CHECK(result_of(child) == 0);
+}
+#endif
 
 // ---- Shared memory that lies.
 

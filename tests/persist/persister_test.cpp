@@ -12,6 +12,7 @@
 
 #include "spillway/ipc/space.h"
 #include "spillway/persist/clean_stop.h"
+#include "spillway/persist/role.h"
 #include "support/catch.h"
 #include "support/checked_queue.h"
 #include "support/open_partition.h"
@@ -217,6 +218,21 @@ TEST_CASE("a daemon that asks gets the role, and one that is no daemon does not 
   CHECK(changes[2] == PersisterChange::took_role);
 }
 
+TEST_CASE("a daemon that asks from a dead producer's slot does not keep the dead one's note alive") {
+  OpenPlace place(with(SyncPolicy::interval));
+  const auto ring = place.open();
+  Role holder(ring, false);
+  REQUIRE(holder.try_take(monotonic_ns()));
+  ProducerSlot& slot = ring->control().slots[0];
+  const Offset reserved = ring->control().claims.reserved_end.load();
+  slot.end.store(reserved + 64);
+  slot.start_state.store(reserved | static_cast<std::uint64_t>(NoteState::tentative));
+  Role daemon(ring, true);
+  daemon.ask();
+  REQUIRE(LockProbe(ring->paths().slots_lock()).held(0));
+  CHECK(slot.start_state.load() == 0);
+}
+
 TEST_CASE("a clean stop leaves everything on disk, the role free and, by the last one, the horizon trimmed",
           "[threads]") {
   OpenPlace place(with(GENERATE(SyncPolicy::none, SyncPolicy::interval)));
@@ -354,6 +370,8 @@ TEST_CASE("more partitions than a thread can sleep on are all persisted", "[thre
   options.partitions = 140;
   Place place;
   const TopicConfig config = make_topic_config("many", options);
+  make_directory(place.data() + "/many", Sharing::owner);
+  replace_file(place.data() + "/many/topic.json", to_json(config), Sharing::owner);
   Persister persister;
   std::vector<std::shared_ptr<Partition>> rings;
   std::vector<Offset> ends;

@@ -410,6 +410,17 @@ TEST_CASE("history: overwritten ranges are one gap however they lie on disk") {
   const auto rest = expected_records(log, row.to, log.end());
   wanted.insert(wanted.end(), rest.begin(), rest.end());
   check_same(read_all(log).events, wanted);
+  // Somebody who was thrown out of the ring in the middle of it.
+  for (Offset at = row.from; at < row.to; at = align_up(at + 1, kRangeBytes)) {
+    for (const Offset from : {at, at + 16, std::min(at + 4096, row.to - 16)}) {
+      INFO("from " << from);
+      SegmentHistory history(log.directory(), log.config(), 0, nullptr);
+      const HistoryRead read = history.read(from);
+      CHECK(read.status == HistoryStatus::gap);
+      CHECK(read.end == row.to);
+      CHECK(read.cause == GapCause::overwritten);
+    }
+  }
 }
 
 TEST_CASE("history: what was deleted before the first segment is expired") {

@@ -1,7 +1,6 @@
 // The system through its public API: from a producer through the ring to live consumers and to disk, and back to slow ones.
 #include "spillway/persist/topic.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -112,6 +111,28 @@ TEST_CASE("everybody dies and the ring is still there: nothing committed is lost
   Consumer consumer = topic.consumer({.from = From::earliest});
   append_numbered(producer, 300, 100);
   CHECK(read_numbered(consumer, 0, 400) == 400);
+}
+
+TEST_CASE("a shared producer is killed with a claim open: on an ephemeral topic the next living writer closes it") {
+  const Place place;
+  const Signal claimed;
+  const int pid = in_child([&] {
+    Topic topic = place.domain().open_or_create("ticks", {.ring = 64 * kKiB, .ephemeral = true});
+    SharedProducer producer = topic.shared_producer();
+    const auto claim = producer.claim(100);
+    claimed.raise();
+    ::pause();
+    return claim ? 0 : 1;
+  });
+  claimed.await();
+  Topic topic = place.domain().open("ticks");
+  SharedProducer producer = topic.shared_producer();
+  Consumer consumer = topic.consumer({.from = From::earliest});
+  REQUIRE(producer.append("behind it"));
+  CHECK(consumer.poll(1ms, [](const Record&) {}).records == 0);
+  CHECK(kill_and_wait(pid) == 1000 + SIGKILL);
+  // Nobody appends or attaches any more.
+  CHECK(consumer.poll(20s, [](const Record& r) { CHECK(r.text() == "behind it"); }).records == 1);
 }
 
 TEST_CASE(
@@ -358,67 +379,4 @@ TEST_CASE("on-full overwrite: producers never wait for the disk, and the lost ra
     lost += static_cast<std::size_t>(std::distance(produced.lower_bound(g.from), produced.lower_bound(g.to)));
   }
   CHECK(delivered + lost == produced.size());
-}
-
-TEST_CASE("a wait set's descriptor wakes an event loop", "[threads]") {
-  const Place place;
-  Topic topic = place.domain().open_or_create("ticks", {.ephemeral = true});
-  Topic durable = place.domain().open_or_create("orders", small());
-  ExclusiveProducer ticks = topic.exclusive_producer();
-  SharedProducer orders = durable.shared_producer();
-  Consumer a = topic.consumer({.from = From::earliest});
-  Consumer b = durable.consumer({.from = From::earliest});
-  WaitSet set;
-  set.add(a);
-  set.add(b);
-  std::thread producer([&] {
-    for (std::uint64_t i = 0; i < 1000; ++i) {
-      REQUIRE(ticks.append(text_of(i)));
-      REQUIRE(orders.append(text_of(i)));
-      if (i % 100 == 0) std::this_thread::sleep_for(1ms);  // sleep-ok: lets the loop fall asleep now and then
-    }
-  });
-  std::size_t got_a = 0, got_b = 0;
-  while (got_a < 1000 || got_b < 1000) {
-    struct pollfd fd = {set.descriptor(), POLLIN, 0};
-    REQUIRE(::poll(&fd, 1, 60'000) == 1);
-    set.clear();
-    for (std::size_t n = 1; n > 0; got_a += n) n = a.poll([](const Record&) {}).records;
-    for (std::size_t n = 1; n > 0; got_b += n) n = b.poll([](const Record&) {}).records;
-  }
-  producer.join();
-  CHECK(got_a == 1000);
-  CHECK(got_b == 1000);
-}
-
-TEST_CASE("many threads in front of one exclusive producer keep each thread's order", "[threads]") {
-  const Place place;
-  Topic topic = place.domain().open_or_create("orders", small());
-  {
-    AsyncProducer async(topic);
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 3; ++t) {
-      threads.emplace_back([&, t] {
-        for (int i = 0; i < 2000; ++i) {
-          const std::string text =
-              std::to_string(t) + ":" + std::to_string(i) + std::string(static_cast<std::size_t>(i % 300), '.');
-          while (async.append(text) != AppendStatus::ok) std::this_thread::yield();
-        }
-        CHECK(async.flush(kLong));
-      });
-    }
-    for (auto& thread : threads) thread.join();
-    CHECK(async.counts().appended == 6000);
-  }
-  Consumer consumer = topic.consumer({.from = From::earliest});
-  int next[3] = {};
-  for (std::size_t count = 0; count < 6000;) {
-    count += consumer
-                 .poll(1s,
-                       [&](const Record& r) {
-                         const auto t = static_cast<std::size_t>(r.text()[0] - '0');
-                         REQUIRE(std::stoi(std::string(r.text().substr(2))) == next[t]++);
-                       })
-                 .records;
-  }
 }

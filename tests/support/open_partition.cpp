@@ -10,6 +10,7 @@ namespace spillway::test {
 OpenPlace::OpenPlace(const TopicOptions& options) : config_(make_topic_config("t", options)) {
   make_directory(place_.data() + "/t", Sharing::owner);
   Partition::create_locks(paths(), Sharing::owner);
+  replace_file(parent_of(paths().data) + "/topic.json", to_json(config_), Sharing::owner);
 }
 
 void OpenPlace::lose_ring() const { place_.lose_rings(); }

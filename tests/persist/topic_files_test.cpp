@@ -1,0 +1,174 @@
+// Topics that come and go under processes that use them: deleted half-way, made anew, made in two kinds at once.
+#include "spillway/persist/topic_files.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include "spillway/core/clock.h"
+#include "spillway/core/error.h"
+#include "spillway/persist/clean.h"
+#include "spillway/persist/topic_state.h"
+#include "spillway/spillway.h"
+#include "support/catch.h"
+#include "support/place.h"
+
+using namespace spillway;
+using namespace spillway::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+TopicOptions small(bool ephemeral = false) {
+  TopicOptions options;
+  options.ring = 64 * kKiB;
+  options.ephemeral = ephemeral;
+  if (!ephemeral) options.segment = 64 * kKiB;
+  return options;
+}
+
+template <class Work>
+Code code_of(Work&& work) {
+  try {
+    work();
+  } catch (const Error& e) {
+    INFO(e.what());
+    return e.code();
+  }
+  FAIL("nothing was thrown");
+  return Code::io;
+}
+
+}  // namespace
+
+TEST_CASE("a handle of a topic that was deleted and made anew is refused, and does not spoil the new one",
+          "[threads]") {
+  const bool ephemeral = GENERATE(false, true);
+  const Place place;
+  const Topic old = place.domain(StandBy::never).open_or_create("t", small(ephemeral));
+  const Domain other = place.domain(StandBy::never);
+  other.remove("t");
+  CHECK(code_of([&] { static_cast<void>(old.exclusive_producer()); }) != Code::corrupt);
+  const Topic anew = other.open_or_create("t", small(ephemeral));
+  CHECK(code_of([&] { static_cast<void>(old.exclusive_producer()); }) == Code::gone);
+  CHECK(code_of([&] { static_cast<void>(old.consumer()); }) == Code::gone);
+  {
+    ExclusiveProducer producer = anew.exclusive_producer();
+    REQUIRE(producer.append("new"));
+    // With the new ring there, too.
+    CHECK(code_of([&] { static_cast<void>(old.shared_producer()); }) == Code::gone);
+  }
+  Consumer consumer = anew.consumer({.from = From::earliest});
+  CHECK(consumer.poll([](const Record& r) { CHECK(r.text() == "new"); }).records == 1);
+}
+
+TEST_CASE("a reader of an ephemeral topic that another process makes anew reads on in it", "[threads]") {
+  const Place place;
+  Topic topic = place.domain().open_or_create("t", small(true));
+  {
+    ExclusiveProducer producer = topic.exclusive_producer();
+    REQUIRE(producer.append("old"));
+  }
+  Consumer consumer = place.domain().open("t").consumer({.from = From::earliest});
+  REQUIRE(consumer.poll([](const Record&) {}).records == 1);
+  place.lose_rings();
+  consumer.readers()[0].ring()->look_whether_gone();
+  Topic anew = place.domain().open_or_create("t", small(true));
+  REQUIRE(anew.config().id != topic.config().id);
+  ExclusiveProducer producer = anew.exclusive_producer();
+  REQUIRE(producer.append("new"));
+  std::string got;
+  for (const Deadline deadline = Deadline::after_ns(20'000'000'000U); got.empty() && !deadline.passed();) {
+    consumer.poll(10ms, [&](const Record& r) { got = r.text(); }, [](const Gap&) {});
+  }
+  CHECK(got == "new");
+}
+
+TEST_CASE("a reader that waits for a ring does not recover the log while there is none") {
+  const Place place;
+  const Topic topic = place.domain(StandBy::never).open_or_create("t", small());
+  const FindSource find = topic.state().finder(0);
+  const ReaderSource none = find();
+  CHECK(none.ring == nullptr);
+  CHECK(none.history == nullptr);
+  ExclusiveProducer producer = topic.exclusive_producer();
+  const ReaderSource found = find();
+  CHECK(found.ring != nullptr);
+  CHECK(found.history != nullptr);
+}
+
+TEST_CASE("a topic that is closed while this process still reads it can be written by others", "[threads]") {
+  const bool ephemeral = GENERATE(false, true);
+  const Place place;
+  Topic topic = place.domain().open_or_create("t", small(ephemeral));
+  {
+    ExclusiveProducer producer = topic.exclusive_producer();
+    REQUIRE(producer.append("one"));
+  }
+  Consumer consumer = topic.consumer({.from = From::earliest});
+  REQUIRE(topic.close(60s) == Durable::yes);
+  CHECK_FALSE(LockProbe(topic.state().paths(0).writers_lock()).held(0));
+  const Topic other = place.domain().open("t");
+  ExclusiveProducer producer = other.exclusive_producer();
+  CHECK(producer.append("two"));
+  std::size_t got = 0;
+  while (got < 2 && consumer.poll(10s, [&](const Record&) { ++got; }).records > 0) {
+  }
+  CHECK(got == 2);
+}
+
+TEST_CASE(
+    "a deletion that is killed at any instant leaves a name that can be used, and nothing that clean can't remove") {
+  const bool ephemeral = GENERATE(false, true);
+  const Place place;
+  std::mt19937 random(7);
+  for (int round = 0; round < 60; ++round) {
+    {
+      Topic topic = place.domain(StandBy::never).open_or_create("t", small(ephemeral));
+      REQUIRE(topic.exclusive_producer().append("x"));
+    }
+    const Signal ready;
+    const int child = in_child([&] {
+      ready.raise();
+      place.domain(StandBy::never).remove("t");
+      return 0;
+    });
+    ready.await();
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 1500));  // sleep-ok: the instant
+    kill_and_wait(child);
+    INFO("round " << round);
+    Topic topic = place.domain(StandBy::never).open_or_create("t", small(ephemeral));
+    REQUIRE(topic.exclusive_producer().append("y"));
+    REQUIRE(place.domain().topics() == std::vector<std::string>{"t"});
+  }
+  const Domain domain = place.domain();
+  domain.remove("t");
+  for (const CleanItem& item : plan_clean(domain).items) CHECK_FALSE(apply_clean(domain, item, 10s));
+  for (const std::string& home : {place.data(), place.shm()}) {
+    CHECK(std::filesystem::directory_iterator(home) == std::filesystem::directory_iterator());
+  }
+}
+
+TEST_CASE("one name that is created as ephemeral and as persistent at once never becomes both", "[threads]") {
+  const Place place;
+  const Directories where{place.data(), place.shm()};
+  for (int round = 0; round < 20; ++round) {
+    const std::string name = "t" + std::to_string(round);
+    const auto create = [&](bool ephemeral) {
+      try {
+        static_cast<void>(create_topic(where, name, small(ephemeral)));
+      } catch (const Error& e) {
+        if (e.code() != Code::conflict && e.code() != Code::not_found) throw;
+      }
+    };
+    std::thread one([&] { create(false); });
+    create(true);
+    one.join();
+    const bool both = std::filesystem::exists(place.data() + "/" + name + "/topic.json") &&
+                      std::filesystem::exists(place.shm() + "/" + name + "/topic.json");
+    CHECK_FALSE(both);
+  }
+}
