@@ -30,6 +30,16 @@ bool has_config(const std::string& directory, const std::string& name) {
   return false;
 }
 
+// In a listing: what may not be looked into (lost+found, another's own topic), or can't be a topic's name, is no topic.
+bool is_topic(const std::string& directory, const std::string& name) {
+  try {
+    check_topic_name(name);
+    return has_config(directory, name);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 TopicConfig read_config(const std::string& directory, const std::string& name) {
   const std::string path = config_path(directory, name);
   const auto text = read_file(path, kConfigBytesMax);
@@ -154,7 +164,7 @@ std::vector<std::string> list_topics(const Directories& where) {
   std::vector<std::string> names;
   for (const std::string& directory : {where.data, where.shm}) {
     for (const std::string& name : list_directory(directory)) {
-      if (has_config(directory, name)) names.push_back(name);
+      if (is_topic(directory, name)) names.push_back(name);
     }
   }
   std::sort(names.begin(), names.end());

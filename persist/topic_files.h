@@ -20,6 +20,7 @@ struct Directories {
 // Throws Error: not_found (naming where it looked and how to create it), corrupt, unsupported, no_permission.
 TopicConfig read_topic(const Directories& where, const std::string& name);
 bool topic_exists(const Directories& where, const std::string& name);
+// Leaves out what this user may not look into.
 std::vector<std::string> list_topics(const Directories& where);
 
 // Creates directories, lock files and, last, topic.json, which appears whole or not at all. Of several who race, one creates
