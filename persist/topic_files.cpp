@@ -125,10 +125,13 @@ void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uin
   if (holder != 0 && users.size() == before && LockProbe(paths.role_lock()).held(0)) {
     users.push_back("persister pid " + std::to_string(holder) + where);
   }
-  for (std::size_t i = 0; ring && i < kConsumerSlots; ++i) {
-    const ConsumerSlot& slot = ring->consumers().slots[i];
-    if (slot.state.load(std::memory_order_relaxed) == ConsumerState::none || !consumers.held(i)) continue;
-    users.push_back("consumer pid " + std::to_string(slot.pid.load(std::memory_order_relaxed)) + where);
+  for (std::size_t i = 0; i < kConsumerSlots; ++i) {
+    if (!consumers.held(i)) continue;
+    const ConsumerSlot* slot = ring ? &ring->consumers().slots[i] : nullptr;
+    const bool waits = slot == nullptr || slot->state.load(std::memory_order_relaxed) == ConsumerState::none;
+    users.push_back((waits ? "a consumer that waits for a ring"
+                           : "consumer pid " + std::to_string(slot->pid.load(std::memory_order_relaxed))) +
+                    where);
   }
   if (users.size() == before && writers.held(0)) users.push_back("a process that has it open for writing" + where);
 }

@@ -69,6 +69,7 @@ std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
 ReaderSource TopicState::source(std::uint32_t number) {
   check_partition(number);
   ReaderSource source;
+  source.consumers_lock = paths(number).consumers_lock();
   source.ring = reading(number);
   if (!config_.ephemeral) {
     source.history = std::make_unique<SegmentHistory>(paths(number).data, config_, number, source.ring);
@@ -77,7 +78,18 @@ ReaderSource TopicState::source(std::uint32_t number) {
 }
 
 FindSource TopicState::finder(std::uint32_t number) {
-  return [state = shared_from_this(), number] { return state->source(number); };
+  return [state = shared_from_this(), number] {
+    state->check_still_there();
+    return state->source(number);
+  };
+}
+
+// Throws Error (gone) when the topic was deleted. Without files an ephemeral one may still be made anew, by who has it open.
+void TopicState::check_still_there() const {
+  const Directories& where = domain_->directories();
+  const bool there = topic_exists(where, config_.name);
+  if (there ? read_topic(where, config_.name).id == config_.id : config_.ephemeral) return;
+  throw Error(Code::gone, "topic " + config_.name + " was deleted");
 }
 
 Durable TopicState::wait(std::uint32_t number, Offset end, std::chrono::nanoseconds timeout, bool synced) {

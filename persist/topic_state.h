@@ -36,6 +36,7 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
 
  private:
   void check_partition(std::uint32_t partition) const;
+  void check_still_there() const;
   std::shared_ptr<Partition> reading(std::uint32_t partition);
 
   std::shared_ptr<DomainState> domain_;

@@ -103,3 +103,32 @@ says "pid $reader"
 kill -TERM "$reader"
 ends_with 0 "$reader"
 expect 0 spillway delete kept --yes
+
+# A consumer without a ring is a user too.
+for options in "" --ephemeral; do
+  # shellcheck disable=SC2086
+  expect 0 spillway create early $options
+  in_background reader sub early
+  names_reader() { grep -q 'in use by a consumer that waits' <(spillway delete early 2>&1); }
+  until_true names_reader
+  expect 2 spillway delete early --yes
+  expect 0 spillway pub early <<<x
+  until_true has_lines 1 reader.out
+  kill -TERM "$reader"
+  ends_with 0 "$reader"
+  expect 0 spillway delete early --yes
+done
+# Deleted by other means, it says so instead of waiting for what can't come.
+expect 0 spillway create early
+in_background reader sub early
+until_true names_reader
+rm -r "$SPILLWAY_DATA/early" "$SPILLWAY_SHM/early"
+ends_with 4 "$reader"
+grep -q 'early was deleted' reader.err || fail "the topic that was deleted is not named"
+
+# list tells the topics that can't be read.
+expect 0 spillway create broken
+echo garbage >"$SPILLWAY_DATA/broken/topic.json"
+expect 1 spillway list
+says 'broken/topic.json'
+grep -qx broken out || fail "a broken topic is not listed"

@@ -2,6 +2,7 @@
 // written out; a gap is one line on standard error. SIGINT, SIGTERM and a reader that goes away end it, with exit 0.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -50,7 +51,7 @@ class Subscriber {
   void acknowledge();
   void write_out(bool caught_up);
   void leave();
-  void check(const PollResult& result) const;
+  void check(const PollResult& result);
   void report(const Gap& gap) const;
 
   Topic topic_;
@@ -150,8 +151,9 @@ void Subscriber::leave() {
   output_.check();
 }
 
-void Subscriber::check(const PollResult& result) const {
+void Subscriber::check(const PollResult& result) {
   const std::string topic = "topic " + topic_.name();
+  const auto readers = consumer_.readers();
   switch (result.state) {
     case PollState::corrupt:
       throw Failure(exit_code::kDamage, topic + " holds committed bytes that can't be a record; `spillway verify " +
@@ -167,6 +169,10 @@ void Subscriber::check(const PollResult& result) const {
         throw Failure(exit_code::kEnvironment, "the files of " + topic +
                                                    " were deleted before its end was reached; "
                                                    "whoever writes to it next makes new ones");
+      }
+      if (std::any_of(readers.begin(), readers.end(), [](const PartitionReader& r) { return r.topic_gone(); })) {
+        throw Failure(exit_code::kEnvironment,
+                      topic + " was deleted while it was read; if it was made anew, start sub again to read that");
       }
       return;
     default: return;
