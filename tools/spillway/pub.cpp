@@ -30,6 +30,8 @@ struct PubOptions {
 
 // So much may wait for its acknowledgement before pub stops to wait for some of it.
 constexpr std::uint64_t kPendingMax = 1'000'000;
+// How long it waits for input while records wait for the disk, and then for the disk, in turn.
+constexpr std::chrono::milliseconds kLookForInput(100), kLookAtDisk(10);
 
 std::uint64_t record_bytes_max(const TopicConfig& config) {
   return std::min<std::uint64_t>(config.ring_bytes / 4, kGiB) - kRecordHeaderBytes;
@@ -68,7 +70,8 @@ class Publisher {
   std::optional<Failure> wrong_type(const InputRecord& record) const;
   void publish(const InputRecord& record);
   void hold_on(Blocked cause, std::uint32_t partition);
-  void wait_for_acknowledgements();
+  void make_room_for_pending();
+  void wait_for_acknowledgements(std::chrono::nanoseconds timeout);
   void finish();
   void drain();
   bool persisted_elsewhere(const Partition& partition) const;
@@ -94,12 +97,13 @@ class Publisher {
 std::optional<Failure> Publisher::pump() {
   for (;;) {
     // Nobody waits for what is printed to nobody; the disk's part is then done in the background until the input ends.
-    const bool eager = options_.offsets && !acks_.done();
-    const Input::Got got = input_.read_more(eager ? 0 : -1, options_.offsets ? STDOUT_FILENO : -1);
+    const bool waiting = !acks_.done(), eager = options_.offsets && waiting;
+    const int look_ms = eager ? 0 : waiting ? static_cast<int>(kLookForInput.count()) : -1;
+    const Input::Got got = input_.read_more(look_ms, options_.offsets ? STDOUT_FILENO : -1);
     if (got == Input::Got::stopped) return std::nullopt;
     if (options_.offsets && (!output_.usable() || output_.look_whether_closed())) return std::nullopt;
     if (got == Input::Got::nothing) {
-      if (eager) acks_.wait(std::chrono::milliseconds(10));
+      wait_for_acknowledgements(kLookAtDisk);
     } else if (auto failure = publish_pending(got == Input::Got::end)) {
       return failure;
     }
@@ -168,7 +172,7 @@ void Publisher::publish(const InputRecord& record) {
       case AppendStatus::ok:
         patience_.reset();
         acks_.appended(appended);
-        if (acks_.pending() > kPendingMax) wait_for_acknowledgements();
+        if (acks_.pending() > kPendingMax) make_room_for_pending();
         return;
       case AppendStatus::dropped: acks_.dropped(partition); return;
       case AppendStatus::full:
@@ -200,15 +204,19 @@ void Publisher::hold_on(Blocked cause, std::uint32_t partition) {
   if (patience_.exhausted()) no_progress("appending", cause, partition);
 }
 
-void Publisher::wait_for_acknowledgements() {
-  while (acks_.pending() > kPendingMax / 2) {
-    acks_.wait(patience_.slice());
-    output_.flush();
-    if (!patience_.exhausted()) continue;
-    const std::uint32_t partition = acks_.waiting_partition().value_or(0);
-    no_progress("acknowledging", topic_.blocked(partition), partition);
-  }
+void Publisher::make_room_for_pending() {
+  while (acks_.pending() > kPendingMax / 2) wait_for_acknowledgements(patience_.slice());
   patience_.reset();
+}
+
+// For some of them, and at most for the time-out; gives up once there has been no progress for the deadline.
+void Publisher::wait_for_acknowledgements(std::chrono::nanoseconds timeout) {
+  acks_.wait(timeout);
+  output_.flush();
+  if (acks_.done()) return patience_.reset();
+  if (!patience_.exhausted()) return;
+  const std::uint32_t partition = acks_.waiting_partition().value_or(0);
+  no_progress("acknowledging", topic_.blocked(partition), partition);
 }
 
 void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t partition) {
@@ -221,14 +229,7 @@ void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t part
 void Publisher::finish() {
   producer_.close();
   patience_.reset();
-  while (!acks_.done()) {
-    acks_.wait(patience_.slice());
-    output_.flush();
-    if (acks_.done()) break;
-    if (!patience_.exhausted()) continue;
-    const std::uint32_t partition = acks_.waiting_partition().value_or(0);
-    no_progress("acknowledging", topic_.blocked(partition), partition);
-  }
+  while (!acks_.done()) wait_for_acknowledgements(patience_.slice());
   output_.flush();
   if (!options_.no_persist && !topic_.config().ephemeral) drain();
 }
