@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "spillway/core/descriptor.h"
 #include "spillway/core/error.h"
@@ -69,13 +70,13 @@ bool publish_config(const std::string& path, const TopicConfig& config) {
 }
 
 void make_topic_directories(const Directories& where, const TopicConfig& config) {
-  make_directory(where.shm, config.sharing);
-  make_directory(where.shm + "/" + config.name, config.sharing);
   if (!config.ephemeral) {
     make_directory(where.data, config.sharing);
     make_directory(where.data + "/" + config.name, config.sharing);
     make_directory(cursors_directory(where, config), config.sharing);
   }
+  make_directory(where.shm, config.sharing);
+  make_directory(where.shm + "/" + config.name, config.sharing);
   for (std::uint32_t p = 0; p < config.partitions; ++p) {
     const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
     Partition::create_locks(paths, config.sharing);
@@ -99,6 +100,34 @@ void collect(const std::string& path, std::vector<std::string>& files) {
     for (const std::string& name : list_directory(path)) collect(path + "/" + name, files);
   }
   files.push_back(path);
+}
+
+// Takes away what a failed creation made, but never a topic that another creator has finished meanwhile: under the new name
+// nobody reaches it any more.
+void undo_creation(const std::string& path) {
+  const std::string aside = parent_of(path) + "/.undone-" + std::to_string(random_u64());
+  if (::rename(path.c_str(), aside.c_str()) != 0) return;
+  if (file_exists(aside + "/topic.json")) {
+    ::rename(aside.c_str(), path.c_str());
+    return;
+  }
+  std::vector<std::string> files;
+  collect(aside, files);
+  for (const std::string& file : files) std::remove(file.c_str());
+}
+
+TopicConfig make_topic(const Directories& where, const TopicConfig& wanted) {
+  const std::string home = home_of(where, wanted) + "/" + wanted.name;
+  const bool ours = !file_exists(home);
+  try {
+    make_topic_directories(where, wanted);
+    if (publish_config(home + "/topic.json", wanted)) return wanted;
+  } catch (...) {
+    if (ours) undo_creation(home);
+    ::rmdir((where.shm + "/" + wanted.name).c_str());  // of a persistent topic: empty as yet
+    throw;
+  }
+  return read_topic(where, wanted.name);
 }
 
 void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t number,
@@ -176,14 +205,12 @@ std::vector<std::string> list_topics(const Directories& where) {
 }
 
 TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options) {
-  const TopicConfig wanted = make_topic_config(name, options);
-  if (!topic_exists(where, name)) {
-    make_topic_directories(where, wanted);
-    if (publish_config(config_path(home_of(where, wanted), name), wanted)) return wanted;
-  }
-  const TopicConfig existing = read_topic(where, name);
-  check_same(existing, options);
-  return existing;
+  check_topic_name(name);
+  // Of one that exists only what was asked for is looked at: defaults that would not go with it don't matter.
+  const TopicConfig config =
+      topic_exists(where, name) ? read_topic(where, name) : make_topic(where, make_topic_config(name, options));
+  check_same(config, options);
+  return config;
 }
 
 void recreate_topic(const Directories& where, const TopicConfig& config) {

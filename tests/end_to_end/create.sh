@@ -22,6 +22,15 @@ expect 2 spillway create orders --on-full drop_new
 expect 2 spillway create orders --wakeups off
 expect 2 spillway create orders --segment 256KiB
 expect 2 spillway create orders --retain 1GiB
+# Nor do the defaults of what was not given have to go with what was.
+expect 0 spillway create tiny --ring 64KiB --segment 64KiB
+expect 0 spillway create tiny --segment 64KiB
+expect 0 spillway delete tiny --yes
+# Two sizes that look the same when rounded are told apart.
+expect 0 spillway create odd --ring 64KiB --segment 64KiB --retain 200000001
+expect 2 spillway create odd --retain 200000002
+says '200000001 bytes' && says '200000002 bytes'
+expect 0 spillway delete odd --yes
 
 expect 0 spillway create quotes --ephemeral --wakeups off
 equal "$(cat err)" ""

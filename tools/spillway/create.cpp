@@ -1,5 +1,7 @@
 // spillway create TOPIC: makes a topic, or checks that one that exists has every option that was given. Idempotent; of an
 // existing topic only what was asked for is compared, and a difference ends in exit 2 with both sides shown.
+#include <sys/stat.h>
+
 #include "command.h"
 #include "spillway/core/size_text.h"
 
@@ -35,6 +37,17 @@ std::optional<Sharing> parse_share(std::string_view text) noexcept {
   return std::nullopt;
 }
 
+// A domain's directories are made with its first topic, as that is shared; another topic's wider sharing ends at them.
+void note_closed_directories(const DomainOptions& domain, const TopicConfig& config) {
+  if (config.sharing == Sharing::owner) return;
+  for (const std::string& directory : {domain.data, domain.shm}) {
+    struct stat s;
+    if (::stat(directory.c_str(), &s) != 0 || (s.st_mode & (S_IRGRP | S_IXGRP)) == (S_IRGRP | S_IXGRP)) continue;
+    note("the group can't get at topic " + config.name + ", because " + directory + " is closed to it; chmod g+rx " +
+         directory);
+  }
+}
+
 int run_create(const Context& context, const CreateOptions& options) {
   const Domain domain(context.domain_options());
   const TopicConfig config = domain.open_or_create(options.topic, options.wanted).config();
@@ -42,6 +55,7 @@ int run_create(const Context& context, const CreateOptions& options) {
     note("topic " + config.name +
          " keeps every record until it is deleted; --retain SIZE bounds what it takes of the disk");
   }
+  note_closed_directories(domain.options(), config);
   return exit_code::kDone;
 }
 
