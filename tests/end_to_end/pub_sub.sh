@@ -122,6 +122,18 @@ ends_with 0 "$idle_pipe"
 expect 0 spillway sub m --from earliest --until-end
 same out many
 
+# A reader that is there and takes nothing does not hold up a stop. What it did not take comes again.
+mkfifo stuck && exec 5<>stuck
+"$SPILLWAY" sub m --cursor stuck >stuck 2>err &
+stuck=$!
+started+=("$stuck")
+until_true uses m "$stuck"
+kill -TERM "$stuck"
+ends_with 0 "$stuck"
+exec 5<&-
+expect 0 spillway sub m --cursor stuck --until-end
+equal "$(tail -n 1 out)" 100000
+
 # What can't be written out is an environment's failure, and moves no cursor.
 if [ -e /dev/full ]; then
   "$SPILLWAY" sub m --cursor full --until-end >/dev/full 2>err

@@ -43,7 +43,7 @@ class Subscriber {
   int run();
 
  private:
-  PollResult poll();
+  PollResult poll(bool caught_up);
   Flow take(const Record& record);
   Flow take(const Gap& gap);
   bool past_end(std::uint32_t partition, Offset offset);
@@ -103,10 +103,12 @@ void Subscriber::report(const Gap& gap) const {
                static_cast<unsigned long long>(gap.to - gap.from), std::string(name_of(gap.cause)).c_str());
 }
 
-PollResult Subscriber::poll() {
+// Waits for more only when what came before has been written out.
+PollResult Subscriber::poll(bool caught_up) {
   const auto on_record = [this](const Record& record) { return take(record); };
   const auto on_gap = [this](const Gap& gap) { return take(gap); };
-  const std::chrono::milliseconds timeout = options_.until_end ? kNearTheEnd : kLookAround;
+  const std::chrono::milliseconds look = options_.until_end ? kNearTheEnd : kLookAround;
+  const std::chrono::milliseconds timeout = caught_up ? look : std::chrono::milliseconds(0);
   if (options_.report_gaps) return consumer_.poll(timeout, on_record, on_gap);
   return consumer_.poll(timeout, on_record);
 }
@@ -180,15 +182,16 @@ void Subscriber::check(const PollResult& result) {
 }
 
 int Subscriber::run() {
+  bool caught_up = true;
   while (!finished() && !stop_requested()) {
-    const PollResult result = poll();
+    const PollResult result = poll(caught_up);
     if (!output_.usable()) break;
     if (result.state == PollState::gap && !past_end(result.gap.partition, result.gap.from)) {
       leave();
       report(result.gap);
       return exit_code::kLoss;
     }
-    const bool caught_up = result.records < options_.consumer.records_max;
+    caught_up = result.records < options_.consumer.records_max;
     write_out(caught_up);
     if (result.records == 0 && output_.look_whether_closed()) break;
     check(result);
