@@ -98,7 +98,7 @@ std::uint64_t TopicConfig::salt(std::uint32_t partition) const noexcept {
 }
 
 void check_topic_name(std::string_view name) {
-  if (name.empty()) refuse("a name can't be empty");
+  if (name.empty()) refuse("a name can't be empty; give one of letters, digits, '.', '_' and '-'");
   if (name.size() > kTopicNameMax) {
     refuse("a name has at most " + std::to_string(kTopicNameMax) + " bytes, not " + std::to_string(name.size()));
   }
