@@ -32,6 +32,10 @@ expect 2 spillway sub t --from 1000000000 --until-end
 says 'beyond the end'
 expect 2 spillway sub t --from -1
 expect 2 spillway sub t --from noon
+for number in -1 +1 0x1 ' 1' ''; do
+  expect 2 spillway sub t --from earliest --until-end --count "$number"
+  expect 2 spillway pub t --partition "$number" </dev/null
+done
 expect 2 spillway sub t --partition 1
 expect 2 spillway pub t --partition 1 <lines
 expect 2 spillway sub nothing

@@ -66,7 +66,7 @@ void add_create(CLI::App& app, Context& context) {
   const auto options = std::make_shared<CreateOptions>();
   add_topic(command, options->topic);
   TopicOptions& wanted = options->wanted;
-  command.add_option("--partitions", wanted.partitions, "how many logs the topic has (default 1)")->type_name("N");
+  add_number(command, "--partitions", wanted.partitions, "how many logs the topic has (default 1)");
   add_size(
       command, "--ring", wanted.ring,
       "memory of each partition, a power of two from 64KiB\n(default: the largest within 16MiB / N, at least 1MiB)");
@@ -76,7 +76,7 @@ void add_create(CLI::App& app, Context& context) {
              "what happens when the disk is a ring behind (default block)");
   add_choice(command, "--sync", wanted.sync, &parse_sync, "none|interval|every_batch",
              "when what was written is synced (default interval)");
-  command.add_option("--sync-interval-ms", wanted.sync_interval_ms, "of --sync interval (default 100)")->type_name("N");
+  add_number(command, "--sync-interval-ms", wanted.sync_interval_ms, "of --sync interval (default 100)");
   add_choice(command, "--wakeups", wanted.wakeups, &parse_on_off, "on|off",
              "whether producers wake sleeping consumers (default on)");
   command.add_flag_callback(

@@ -268,7 +268,9 @@ int run_persist(const Context& context, const std::vector<std::string>& topics) 
 void add_persist(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "persist", "write topics to disk until SIGTERM or SIGINT");
   const auto topics = std::make_shared<std::vector<std::string>>();
-  command.add_option("TOPIC", *topics, "names of topics (default: all, new ones too)")->type_name("");
+  command.add_option("TOPIC", *topics, "names of topics (default: all, new ones too)")
+      ->type_name("")
+      ->check(refuse_empty);
   command.callback([&context, topics] { context.run = [&context, topics] { return run_persist(context, *topics); }; });
 }
 

@@ -2,6 +2,8 @@
 // acknowledged at the level asked before the command ends. SIGINT and SIGTERM end the input.
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "acknowledgements.h"
 #include "command.h"
 #include "input.h"
@@ -295,6 +297,15 @@ int run_pub(const Context& context, const PubOptions& options) {
   return Publisher(topic, options, level).run();
 }
 
+double parse_deadline(const std::string& text) {
+  double seconds = -1;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, seconds);
+  // Asked so that what is no number (nan) is out of the range.
+  if (parsed.ec == std::errc() && parsed.ptr == end && seconds >= 0 && seconds <= 1e9) return seconds;
+  throw CLI::ValidationError("--deadline", "`" + text + "` is not a number of seconds from 0 to 1000000000");
+}
+
 std::optional<AckLevel> parse_ack(const std::string& text) {
   for (const AckLevel level : {AckLevel::committed, AckLevel::written, AckLevel::durable}) {
     if (text == name_of(level)) return level;
@@ -308,7 +319,7 @@ void add_pub(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "pub", "publish one record per line of standard input");
   const auto options = std::make_shared<PubOptions>();
   add_topic(command, options->topic);
-  command.add_option("--partition", options->partition, "all to this partition (default: by key, else round robin)")
+  add_number(command, "--partition", options->partition, "all to this partition (default: by key, else round robin)")
       ->type_name("P");
   command.add_flag("--exclusive", options->exclusive, "be the only producer of each partition: faster");
   CLI::Option* separator = add_separator(command, options->separator, "what precedes the first C of a line is its key");
@@ -332,9 +343,11 @@ void add_pub(CLI::App& app, Context& context) {
       .add_flag("--keys", options->keys,
                 "of frames with keys: u32 key length (0xFFFFFFFF: none),\nu32 payload length, key, payload")
       ->needs(frames);
-  command.add_option("--deadline", options->deadline_seconds, "give up after so long without progress (default 10)")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.0, 1e9));
+  command
+      .add_option_function<std::string>(
+          "--deadline", [options](const std::string& text) { options->deadline_seconds = parse_deadline(text); },
+          "give up after so long without progress (default 10)")
+      ->type_name("SECONDS");
   command.add_flag("--no-persist", options->no_persist, "leave writing to disk to others");
   command.callback([&context, options] { context.run = [&context, options] { return run_pub(context, *options); }; });
 }

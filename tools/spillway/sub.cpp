@@ -249,7 +249,7 @@ void add_sub(CLI::App& app, Context& context) {
   const auto options = std::make_shared<SubOptions>();
   add_topic(command, options->topic);
   ConsumerOptions& consumer = options->consumer;
-  command.add_option("--partition", consumer.partition, "of this partition only (default: all)")->type_name("P");
+  add_number(command, "--partition", consumer.partition, "of this partition only (default: all)")->type_name("P");
   const auto take_from = [options](const std::string& text) { set_from(text, *options); };
   CLI::Option* from = command.add_option_function<std::string>("--from", take_from, "where to begin (default latest)")
                           ->type_name("earliest|latest|OFFSET");
@@ -259,7 +259,7 @@ void add_sub(CLI::App& app, Context& context) {
       ->type_name("NAME")
       ->check([](const std::string& name) { return name.empty() ? "a cursor's name can't be empty" : ""; })
       ->excludes(from);
-  command.add_option("--count", options->count, "stop after so many records")->type_name("N");
+  add_number(command, "--count", options->count, "stop after so many records");
   command.add_flag("--until-end", options->until_end, "stop at what is the end when the command starts");
   command.add_flag("--offsets", options->format.offsets,
                    "`PARTITION OFFSET<TAB>` before each line; u32, u64 before each frame");
