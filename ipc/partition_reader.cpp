@@ -28,7 +28,7 @@ struct PartitionReader::Slot {
   bool gating = false;
 
   ~Slot() {
-    if (!lock) return;                                                  // a forked child: the slot is the parent's
+    if (!lock || slot == nullptr) return;                               // a forked child: the slot is the parent's
     slot->gate.store(kNoGate, std::memory_order_release);               // G1
     slot->state.store(ConsumerState::none, std::memory_order_relaxed);  // relaxed: for display
   }
@@ -49,6 +49,7 @@ void PartitionReader::bind(ReaderSource source) {
   slot_.reset();
   ring_ = std::move(source.ring);
   history_ = std::move(source.history);
+  consumers_lock_ = std::move(source.consumers_lock);
   span_ = {};
   limit_ = read_up_to_ == ReadUpTo::committed ? UINT64_MAX : 0;
   if (!ring_) {
@@ -185,7 +186,7 @@ ReadStop PartitionReader::not_durable() noexcept {
   const bool ring_lives = ring_ && !ring_->gone();
   if (!ring_lives && look_for_source()) return ReadStop::lapped;
   nothing_ns_ = monotonic_ns();
-  return ring_lives ? ReadStop::caught_up : ring_ ? ReadStop::gone : ReadStop::end;
+  return ring_lives ? ReadStop::caught_up : ring_ || topic_gone_ ? ReadStop::gone : ReadStop::end;
 }
 
 // Lapped or done replaying: picks the state that fits offset_. False: a gap is pending.
@@ -226,7 +227,7 @@ ReadStop PartitionReader::next_span() noexcept {
     }
     if (!history_) {
       nothing_ns_ = monotonic_ns();
-      return look_for_source() ? ReadStop::lapped : ReadStop::end;
+      return look_for_source() ? ReadStop::lapped : topic_gone_ ? ReadStop::gone : ReadStop::end;
     }
     const HistoryRead got = history_->read(offset_);
     nothing_ns_ = got.status == HistoryStatus::data || got.status == HistoryStatus::gap ? 0 : monotonic_ns();
@@ -248,7 +249,8 @@ ReadStop PartitionReader::next_span() noexcept {
         if (ring_ && offset_ >= ring_->begin() && still_in_ring(*ring_, offset_)) return ReadStop::lapped;
         if (ring_ && ring_->gone() && look_for_source()) return ReadStop::lapped;
         return ReadStop::waiting;
-      case HistoryStatus::end: return look_for_source() ? ReadStop::lapped : ReadStop::end;
+      case HistoryStatus::end:
+        return look_for_source() ? ReadStop::lapped : topic_gone_ ? ReadStop::gone : ReadStop::end;
       case HistoryStatus::failed: error_ = got.error; return ReadStop::failed;
     }
   }
@@ -261,6 +263,7 @@ bool PartitionReader::look_for_source() noexcept {
   looked_ns_ = now;
   try {
     ReaderSource source = find_();
+    topic_gone_ = false;
     if (!source.ring || (ring_ && source.ring->incarnation() == ring_->incarnation())) return false;
     const bool ephemeral = source.ring->config().ephemeral;
     const Offset begin = source.ring->begin();
@@ -270,9 +273,11 @@ bool PartitionReader::look_for_source() noexcept {
     if (ephemeral && offset_ != begin) set_gap(std::max(offset_, begin), begin, GapCause::crash);
     if (wants_slot_) register_slot(slot_name_, gating_);
     return true;
+  } catch (const Error& e) {
+    topic_gone_ = e.code() == Code::gone;
   } catch (const std::exception&) {
-    return false;  // being made right now, or not ours to open: asked again
   }
+  return false;  // gone for good; or being made right now, or not ours to open: asked again
 }
 
 bool PartitionReader::ready() noexcept {
@@ -317,13 +322,14 @@ bool PartitionReader::register_slot(std::string_view name, bool gating) {
   wants_slot_ = true;
   gating_ = gating;
   if (name.data() != slot_name_.data()) slot_name_ = name;
-  if (!ring_ || !ring_->can_announce()) return false;
+  if (ring_ ? !ring_->can_announce() : consumers_lock_.empty()) return false;
   auto made = std::make_unique<Slot>();
   made->partition = ring_;
   try {
-    for (std::size_t i = 0; i < kConsumerSlots && made->slot == nullptr; ++i) {
-      made->lock = FileLock::try_lock(ring_->paths().consumers_lock(), LockMode::exclusive, i);
-      if (!made->lock) continue;
+    const std::string path = ring_ ? ring_->paths().consumers_lock() : consumers_lock_;
+    for (std::size_t i = 0; i < kConsumerSlots && !made->lock; ++i) {
+      made->lock = FileLock::try_lock(path, LockMode::exclusive, i);
+      if (!made->lock || !ring_) continue;
       made->slot = &ring_->consumers().slots[i];
       if (gating) {
         auto& used = ring_->consumers().announcement.gate_slots;
@@ -335,10 +341,14 @@ bool PartitionReader::register_slot(std::string_view name, bool gating) {
       }
     }
   } catch (const Error& e) {
-    if (e.code() != Code::no_permission) throw;
+    if (ring_ && e.code() != Code::no_permission) throw;
     return false;
   }
-  if (made->slot == nullptr) return false;
+  if (!made->lock) return false;
+  if (!ring_) {
+    slot_ = std::move(made);
+    return true;
+  }
   ConsumerSlot& slot = *made->slot;
   slot.gate.store(kNoGate, std::memory_order_release);  // G1: what a dead owner left
   // relaxed: for display.
@@ -359,7 +369,7 @@ bool PartitionReader::register_slot(std::string_view name, bool gating) {
 }
 
 void PartitionReader::publish() noexcept {
-  if (!slot_ || !slot_->lock) return;
+  if (!slot_ || !slot_->lock || slot_->slot == nullptr) return;
   // relaxed: for display.
   slot_->slot->offset.store(offset_, std::memory_order_relaxed);
   slot_->slot->state.store(replaying_ ? ConsumerState::replay : ConsumerState::live, std::memory_order_relaxed);

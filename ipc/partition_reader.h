@@ -21,8 +21,10 @@ enum class ReadUpTo : std::uint8_t { committed, durable };
 struct ReaderSource {
   std::shared_ptr<Partition> ring;
   std::unique_ptr<History> history;
+  std::string consumers_lock = {};  // where a reader without a ring shows that it waits for one; empty: nowhere
 };
-// Looks again for a ring, after there was none or the one there was is gone. Throws nothing; an empty source: not yet.
+// Looks again for a ring, after there was none or the one there was is gone. An empty source, or an Error: not yet. Throws
+// Error (gone) when there will be none, because the topic was deleted.
 using FindSource = std::function<ReaderSource()>;
 
 enum class ReadStop : std::uint8_t {
@@ -57,6 +59,7 @@ class PartitionReader {
   Offset offset() const noexcept { return offset_; }  // the next record's; with a gap pending, the gap's begin
   bool replaying() const noexcept { return replaying_; }
   bool ended() const noexcept { return !ring_; }
+  bool topic_gone() const noexcept { return topic_gone_; }  // deleted, or made anew: nothing will come any more
   const std::shared_ptr<Partition>& ring() const noexcept { return ring_; }
   // The committed (or durable) end as it is now: where `--until-end` stops.
   Offset end_now();
@@ -82,7 +85,8 @@ class PartitionReader {
   bool held_by_dead() const noexcept;
 
   // Registers with the ring's consumers file so that `stat` can show it and gates count. Best effort: an observer, or one
-  // for whom no slot is free, reads all the same. False: not registered.
+  // for whom no slot is free, reads all the same. Without a ring only a slot's lock is held, so that nobody deletes the
+  // topic under it. False: not registered.
   bool register_slot(std::string_view name, bool gating);
   bool registered() const noexcept { return slot_ != nullptr; }
   void publish() noexcept;  // its offset, for `stat` and gates
@@ -206,6 +210,8 @@ class PartitionReader {
   std::string slot_name_;         // to register with the ring that follows this one
   bool gating_ = false;
   bool wants_slot_ = false;
+  bool topic_gone_ = false;
+  std::string consumers_lock_;
   std::unique_ptr<Slot> slot_;
 };
 

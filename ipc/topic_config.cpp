@@ -98,7 +98,7 @@ std::uint64_t TopicConfig::salt(std::uint32_t partition) const noexcept {
 }
 
 void check_topic_name(std::string_view name) {
-  if (name.empty()) refuse("a name can't be empty");
+  if (name.empty()) refuse("a name can't be empty; give one of letters, digits, '.', '_' and '-'");
   if (name.size() > kTopicNameMax) {
     refuse("a name has at most " + std::to_string(kTopicNameMax) + " bytes, not " + std::to_string(name.size()));
   }
@@ -135,14 +135,17 @@ TopicConfig make_topic_config(std::string_view name, const TopicOptions& options
 
 void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
   const auto differ = [&](const std::string& what, const std::string& has, const std::string& asked) {
-    throw Error(Code::conflict,
-                "topic " + existing.name + " exists with " + what + " " + has + ", but " + asked + " was asked for");
+    throw Error(Code::conflict, "topic " + existing.name + " exists with " + what + " " + has + ", but " + asked +
+                                    " was asked for; use it as it is, or create one of another name");
   };
   const auto number = [&](const char* what, auto has, const auto& asked) {
     if (asked && *asked != has) differ(what, std::to_string(has), std::to_string(*asked));
   };
   const auto size = [&](const char* what, std::uint64_t has, const std::optional<std::uint64_t>& asked) {
-    if (asked && *asked != has) differ(what, format_size(has), format_size(*asked));
+    if (!asked || *asked == has) return;
+    const std::string has_text = format_size(has), asked_text = format_size(*asked);
+    if (has_text != asked_text) differ(what, has_text, asked_text);
+    differ(what, std::to_string(has) + " bytes", std::to_string(*asked) + " bytes");  // rounded, they look the same
   };
   const auto onoff = [&](const char* what, bool has, const std::optional<bool>& asked) {
     if (asked && *asked != has) differ(what, has ? "on" : "off", *asked ? "on" : "off");

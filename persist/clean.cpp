@@ -120,16 +120,14 @@ class Planner {
                              bytes, "its deletion was interrupted"});
     }
     for (const std::string& name : list_directory(where_.shm)) {
-      if (name.front() == '.') continue;
-      if (topic_exists(where_, name) || !directory_exists(where_.shm + "/" + name)) continue;
+      if (name.front() == '.' || !is_stray(where_.shm, name)) continue;
       keep(where_.shm + "/" + name + " belongs to no topic in " + where_.data +
            "; it may be one of another data directory, or one whose creation or deletion was interrupted: remove it "
            "yourself "
            "if you know that nobody uses it");
     }
     for (const std::string& name : list_directory(where_.data)) {
-      if (name.front() == '.') continue;
-      if (topic_exists(where_, name) || !directory_exists(where_.data + "/" + name)) continue;
+      if (name.front() == '.' || !is_stray(where_.data, name)) continue;
       keep(where_.data + "/" + name +
            " has no topic.json: its creation or deletion was interrupted, or the file was lost; "
            "create the topic again with the same settings, or remove the directory");
@@ -138,6 +136,14 @@ class Planner {
   }
 
  private:
+  // A directory of no topic. One that may not be looked into (lost+found) is none of our business.
+  bool is_stray(const std::string& directory, const std::string& name) const {
+    try {
+      return !topic_exists(where_, name) && directory_exists(directory + "/" + name);
+    } catch (const Error&) {
+      return false;
+    }
+  }
   void keep(std::string sentence) { plan_.kept.push_back(std::move(sentence)); }
 
   void plan_topic(const TopicConfig& config) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "spillway/core/descriptor.h"
 #include "spillway/core/error.h"
@@ -30,6 +31,16 @@ bool has_config(const std::string& directory, const std::string& name) {
   if (::lstat(config_path(directory, name).c_str(), &s) == 0) return true;
   if (errno == EACCES) throw system_error(errno, "can't look into " + directory + "/" + name);
   return false;
+}
+
+// In a listing: what may not be looked into (lost+found, another's own topic), or can't be a topic's name, is no topic.
+bool is_topic(const std::string& directory, const std::string& name) {
+  try {
+    check_topic_name(name);
+    return has_config(directory, name);
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 TopicConfig read_config(const std::string& directory, const std::string& name) {
@@ -61,13 +72,13 @@ bool publish_config(const std::string& path, const TopicConfig& config) {
 }
 
 void make_topic_directories(const Directories& where, const TopicConfig& config) {
-  make_directory(where.shm, config.sharing);
-  make_directory(where.shm + "/" + config.name, config.sharing);
   if (!config.ephemeral) {
     make_directory(where.data, config.sharing);
     make_directory(where.data + "/" + config.name, config.sharing);
     make_directory(cursors_directory(where, config), config.sharing);
   }
+  make_directory(where.shm, config.sharing);
+  make_directory(where.shm + "/" + config.name, config.sharing);
   for (std::uint32_t p = 0; p < config.partitions; ++p) {
     const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
     Partition::create_locks(paths, config.sharing);
@@ -91,6 +102,41 @@ void collect(const std::string& path, std::vector<std::string>& files) {
     for (const std::string& name : list_directory(path)) collect(path + "/" + name, files);
   }
   files.push_back(path);
+}
+
+// Takes away what a failed creation made, but never a topic that another creator has finished meanwhile: under the new name
+// nobody reaches it any more.
+void undo_creation(const std::string& path) {
+  const std::string aside = parent_of(path) + "/" + std::string(kDeletedPrefix) + std::to_string(random_u64());
+  if (::rename(path.c_str(), aside.c_str()) != 0) return;
+  if (file_exists(aside + "/topic.json")) {
+    ::rename(aside.c_str(), path.c_str());
+    return;
+  }
+  std::vector<std::string> files;
+  collect(aside, files);
+  for (const std::string& file : files) std::remove(file.c_str());
+}
+
+TopicConfig make_topic(const Directories& where, const TopicConfig& wanted) {
+  const std::string home = home_of(where, wanted) + "/" + wanted.name;
+  const bool ours = !file_exists(home);
+  try {
+    make_topic_directories(where, wanted);
+    if (publish_config(home + "/topic.json", wanted)) {
+      if (!has_config(wanted.ephemeral ? where.data : where.shm, wanted.name)) return wanted;
+      // One of each kind, made at once: neither stays, rather than that some use the one and some the other.
+      remove_file(home + "/topic.json");
+      throw Error(Code::conflict, "topic " + wanted.name +
+                                      " was being created as an ephemeral and as a persistent one at once; " +
+                                      "decide which, and create it again");
+    }
+  } catch (...) {
+    if (ours) undo_creation(home);
+    ::rmdir((where.shm + "/" + wanted.name).c_str());  // of a persistent topic: empty as yet
+    throw;
+  }
+  return read_topic(where, wanted.name);
 }
 
 void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t number,
@@ -117,10 +163,13 @@ void name_users(const PartitionPaths& paths, const TopicConfig& config, std::uin
   if (holder != 0 && users.size() == before && LockProbe(paths.role_lock()).held(0)) {
     users.push_back("persister pid " + std::to_string(holder) + where);
   }
-  for (std::size_t i = 0; ring && i < kConsumerSlots; ++i) {
-    const ConsumerSlot& slot = ring->consumers().slots[i];
-    if (slot.state.load(std::memory_order_relaxed) == ConsumerState::none || !consumers.held(i)) continue;
-    users.push_back("consumer pid " + std::to_string(slot.pid.load(std::memory_order_relaxed)) + where);
+  for (std::size_t i = 0; i < kConsumerSlots; ++i) {
+    if (!consumers.held(i)) continue;
+    const ConsumerSlot* slot = ring ? &ring->consumers().slots[i] : nullptr;
+    const bool waits = slot == nullptr || slot->state.load(std::memory_order_relaxed) == ConsumerState::none;
+    users.push_back((waits ? "a consumer that waits for a ring"
+                           : "consumer pid " + std::to_string(slot->pid.load(std::memory_order_relaxed))) +
+                    where);
   }
   if (users.size() == before && writers.held(0)) users.push_back("a process that has it open for writing" + where);
 }
@@ -164,7 +213,7 @@ std::vector<std::string> list_topics(const Directories& where) {
   std::vector<std::string> names;
   for (const std::string& directory : {where.data, where.shm}) {
     for (const std::string& name : list_directory(directory)) {
-      if (name.front() != '.' && has_config(directory, name)) names.push_back(name);
+      if (is_topic(directory, name)) names.push_back(name);
     }
   }
   std::sort(names.begin(), names.end());
@@ -173,21 +222,12 @@ std::vector<std::string> list_topics(const Directories& where) {
 }
 
 TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options) {
-  const TopicConfig wanted = make_topic_config(name, options);
-  if (!topic_exists(where, name)) {
-    make_topic_directories(where, wanted);
-    if (publish_config(config_path(home_of(where, wanted), name), wanted)) {
-      // One of each kind, made at once: neither stays, rather than that some use the one and some the other.
-      if (!has_config(wanted.ephemeral ? where.data : where.shm, name)) return wanted;
-      remove_file(config_path(home_of(where, wanted), name));
-      throw Error(Code::conflict, "topic " + name +
-                                      " was being created as an ephemeral and as a persistent one at once; " +
-                                      "decide which, and create it again");
-    }
-  }
-  const TopicConfig existing = read_topic(where, name);
-  check_same(existing, options);
-  return existing;
+  check_topic_name(name);
+  // Of one that exists only what was asked for is looked at: defaults that would not go with it don't matter.
+  const TopicConfig config =
+      topic_exists(where, name) ? read_topic(where, name) : make_topic(where, make_topic_config(name, options));
+  check_same(config, options);
+  return config;
 }
 
 void recreate_topic(const Directories& where, const TopicConfig& config) {

@@ -22,10 +22,12 @@ TopicConfig read_topic(const Directories& where, const std::string& name);
 // Throws Error (gone) when the topic of this partition is another one by now than `config` was read from, or none.
 void check_same_topic(const PartitionPaths& paths, const TopicConfig& config);
 bool topic_exists(const Directories& where, const std::string& name);
+// Leaves out what this user may not look into.
 std::vector<std::string> list_topics(const Directories& where);
 
 // Creates directories, lock files and, last, topic.json, which appears whole or not at all. Of several who race, one creates
-// and the others get its configuration, checked against their options. Throws Error: conflict, no_space ...
+// and the others get its configuration, checked against their options. What a failed one made it takes away again. Throws
+// Error: conflict, no_space ...
 TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options);
 // Makes the files of an ephemeral topic anew, with the configuration a process still has of it.
 void recreate_topic(const Directories& where, const TopicConfig& config);

@@ -81,6 +81,7 @@ std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
 
 ReaderSource TopicState::source_behind(std::uint32_t number, std::shared_ptr<Partition> ring) const {
   ReaderSource source;
+  source.consumers_lock = paths(number).consumers_lock();
   source.ring = std::move(ring);
   if (!config_.ephemeral) {
     source.history = std::make_unique<SegmentHistory>(paths(number).data, config_, number, source.ring);
@@ -99,8 +100,11 @@ ReaderSource TopicState::source(std::uint32_t number) {
 std::shared_ptr<TopicState> TopicState::as_it_is_now() {
   domain_->check_fork();
   const Directories& where = domain_->directories();
-  // Without files an ephemeral one may still be made anew, by who has it open.
-  if (config_.ephemeral && !topic_exists(where, config_.name)) return shared_from_this();
+  if (!topic_exists(where, config_.name)) {
+    // An ephemeral one may still be made anew, by who has it open.
+    if (config_.ephemeral) return shared_from_this();
+    throw Error(Code::gone, "the topic " + config_.name + " was deleted");
+  }
   const TopicConfig now = read_topic(where, config_.name);
   if (now.id == config_.id) return shared_from_this();
   if (config_.ephemeral && now.ephemeral && now.type == config_.type) return domain_->open(now);

@@ -41,8 +41,8 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
   void check_partition(std::uint32_t partition) const;
   std::shared_ptr<Partition> reading(std::uint32_t partition);
   ReaderSource source_behind(std::uint32_t partition, std::shared_ptr<Partition> ring) const;
-  // This topic, or, where it is ephemeral, the one of its name and type that was made in its place. Throws Error: not_found
-  // (deleted), gone (another stands in its place).
+  // This topic, or, where it is ephemeral, the one of its name and type that was made in its place. Throws Error (gone) when
+  // it was deleted, or another stands in its place.
   std::shared_ptr<TopicState> as_it_is_now();
 
   std::shared_ptr<DomainState> domain_;

@@ -22,6 +22,15 @@ expect 2 spillway create orders --on-full drop_new
 expect 2 spillway create orders --wakeups off
 expect 2 spillway create orders --segment 256KiB
 expect 2 spillway create orders --retain 1GiB
+# Nor do the defaults of what was not given have to go with what was.
+expect 0 spillway create tiny --ring 64KiB --segment 64KiB
+expect 0 spillway create tiny --segment 64KiB
+expect 0 spillway delete tiny --yes
+# Two sizes that look the same when rounded are told apart.
+expect 0 spillway create odd --ring 64KiB --segment 64KiB --retain 200000001
+expect 2 spillway create odd --retain 200000002
+says '200000001 bytes' && says '200000002 bytes'
+expect 0 spillway delete odd --yes
 
 expect 0 spillway create quotes --ephemeral --wakeups off
 equal "$(cat err)" ""
@@ -65,17 +74,51 @@ expect 2 spillway create bad --wakeups maybe
 expect 2 spillway create bad --ephemeral --sync interval
 expect 2 spillway create bad --ephemeral --retain 1GiB
 expect 2 spillway create bad --no-such-flag
+for number in '' ' 2' +2 0x2 2.0 2x; do
+  expect 2 spillway create bad --partitions "$number"
+  expect 2 spillway create bad --sync-interval-ms "$number"
+done
+expect 0 spillway create ten --partitions 010 --ring 64KiB
+equal "$(spillway describe ten --json | values partitions)" 10
+expect 0 spillway delete ten --yes
 for name in '' . .. .hidden a/b ../up /abs 'two words' "$(printf 'x%.0s' {1..300})" $'new\nline' $'\xff\xfe'; do
   expect 2 spillway create "$name"
+  equal "$(wc -l <err)" 1
 done
 expect 2 spillway create
 expect 2 spillway
 expect 2 spillway no-such-command
+says '`no-such-command` is no subcommand'
+expect 2 spillway stat ''
+expect 2 spillway persist ''
+expect 2 spillway list --data ''
+expect 2 spillway --shm '' list
 expect 0 spillway list
 equal "$(grep -c bad out)" 0
 expect 0 spillway --help
 expect 0 spillway pub --help
 expect 0 spillway --version
+if [ -e /dev/full ]; then
+  "$SPILLWAY" --help >/dev/full 2>err
+  equal $? 4
+fi
+"$SPILLWAY" --version >&- 2>err
+equal $? 4
+
+# What could not be created leaves nothing behind.
+: >"$work/file"
+expect 2 spillway create lost --data "$work/file/data" --shm "$rings/lost"
+[ ! -e "$rings/lost/lost" ] || fail "a failed create left its rings' directory"
+: >"$rings/file"
+expect 2 spillway create lost --data "$work/lost" --shm "$rings/file/shm"
+[ -d "$work/lost" ] && equal "$(ls -A "$work/lost")" "" || fail "there is no directory to look into"
+expect 4 spillway doctor --data "$work/file/data"
+grep -q "cause: $work/file is not a directory" out || fail "doctor does not name the file"
+
+# A shared topic in directories that are closed to the group: the cure is said.
+expect 0 spillway create shared --sharing group_read
+says "chmod g\\+rx $SPILLWAY_DATA" && says "chmod g\\+rx $SPILLWAY_SHM"
+expect 0 spillway delete shared --yes
 
 # Names of subcommands are names like others; --data and --shm may stand before the subcommand too.
 expect 0 spillway --data "$work/elsewhere" --shm "$rings/elsewhere" create list
@@ -103,3 +146,32 @@ says "pid $reader"
 kill -TERM "$reader"
 ends_with 0 "$reader"
 expect 0 spillway delete kept --yes
+
+# A consumer without a ring is a user too.
+for options in "" --ephemeral; do
+  # shellcheck disable=SC2086
+  expect 0 spillway create early $options
+  in_background reader sub early
+  names_reader() { grep -q 'in use by a consumer that waits' <(spillway delete early 2>&1); }
+  until_true names_reader
+  expect 2 spillway delete early --yes
+  expect 0 spillway pub early <<<x
+  until_true has_lines 1 reader.out
+  kill -TERM "$reader"
+  ends_with 0 "$reader"
+  expect 0 spillway delete early --yes
+done
+# Deleted by other means, it says so instead of waiting for what can't come.
+expect 0 spillway create early
+in_background reader sub early
+until_true names_reader
+rm -r "$SPILLWAY_DATA/early" "$SPILLWAY_SHM/early"
+ends_with 4 "$reader"
+grep -q 'early was deleted' reader.err || fail "the topic that was deleted is not named"
+
+# list tells the topics that can't be read.
+expect 0 spillway create broken
+echo garbage >"$SPILLWAY_DATA/broken/topic.json"
+expect 1 spillway list
+says 'broken/topic.json'
+grep -qx broken out || fail "a broken topic is not listed"

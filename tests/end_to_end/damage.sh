@@ -48,6 +48,16 @@ for file in "$SPILLWAY_SHM/t/0.ring" "$SPILLWAY_SHM/t/0.control" "$SPILLWAY_SHM/
   done
 done
 
+# A ring that can't be used is no damage on disk: verify says that it looks without it.
+make_topic
+truncate -s 100 "$SPILLWAY_SHM/t/0.ring"
+expect 0 spillway verify t
+says '0.ring'
+# A file beside the records is not told as damage of them.
+echo garbage >"$SPILLWAY_DATA/t/cursors/c"
+expect 1 spillway verify t
+says 'beside its records' && ! grep -q 'gap `damaged`' err || fail "a cursor is told as damaged records"
+
 # A damaged byte in the middle: verify names the range, and sub leaves out no more than that.
 make_topic
 expect 0 spillway sub t --from earliest --until-end

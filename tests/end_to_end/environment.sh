@@ -11,6 +11,19 @@ expect 0 spillway pub t </dev/null
 expect 0 spillway sub t --from earliest --until-end
 seq "$(wc -l <out)" | cmp -s - out || fail "what had been appended is not all there"
 [ -s out ] || fail "nothing had been appended"
+# The deadline counts while the input is open and idle, too.
+expect 0 spillway create i --ring 64KiB --segment 64KiB
+for offsets in "" --offsets; do
+  mkfifo idle && exec 3<>idle
+  # shellcheck disable=SC2086
+  in_background waiting pub i $offsets --no-persist --deadline 0.5 <idle
+  echo x >&3
+  ends_with 4 "$waiting"
+  grep -q 'no progress acknowledging' waiting.err || fail "the cause is not said"
+  exec 3>&- && rm idle
+done
+expect 2 spillway pub t --deadline nan </dev/null
+expect 2 spillway pub t --deadline inf </dev/null
 expect 2 spillway pub t --deadline -1 </dev/null
 expect 2 spillway pub t --deadline soon </dev/null
 

@@ -19,6 +19,32 @@ expect 0 spillway sub t --from earliest --until-end
 seq 10000 | cmp -s - out || fail "what was published did not come out"
 stat_is t pid "$daemon" || fail "a producer took the role from the daemon"
 
+# A directory that it may not look into, or a name that no topic has, is nobody's topic and stops nobody.
+if [ "$(id -u)" -eq 0 ] && setpriv --reuid 65534 --regid 65534 --clear-groups true 2>/dev/null; then
+  chmod 755 "$work" "$rings"
+  mkdir -m 777 "$work/shared" "$rings/shared"
+  as_nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups env SPILLWAY_DATA="$work/shared" SPILLWAY_SHM="$rings/shared")
+  "${as_nobody[@]}" "$SPILLWAY" persist >nobody.out 2>nobody.err &
+  nobody=$!
+  started+=("$nobody")
+  until_true grep -qx ready nobody.out
+  mkdir -m 700 "$work/shared/lost+found"
+  mkdir "$work/shared/"$'\xff' && : >"$work/shared/"$'\xff/topic.json'
+  for command in list "stat --json" doctor clean; do
+    # shellcheck disable=SC2086
+    expect 0 "${as_nobody[@]}" "$SPILLWAY" $command
+  done
+  expect 0 "${as_nobody[@]}" "$SPILLWAY" create beside
+  until_true grep -q '^beside 0 ' nobody.out
+  equal "$(cat nobody.err)" ""
+  # One whose directory can't be listed any more goes on with the topics that it has, and stops cleanly.
+  chmod 700 "$work/shared"
+  until_true grep -q 'ermission' nobody.err
+  chmod 777 "$work/shared"
+  kill -TERM "$nobody"
+  ends_with 0 "$nobody"
+fi
+
 # New topics are picked up.
 expect 0 spillway create later --ring 64KiB --segment 64KiB
 until_true stat_is later pid "$daemon"

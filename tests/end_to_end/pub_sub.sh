@@ -32,6 +32,10 @@ expect 2 spillway sub t --from 1000000000 --until-end
 says 'beyond the end'
 expect 2 spillway sub t --from -1
 expect 2 spillway sub t --from noon
+for number in -1 +1 0x1 ' 1' ''; do
+  expect 2 spillway sub t --from earliest --until-end --count "$number"
+  expect 2 spillway pub t --partition "$number" </dev/null
+done
 expect 2 spillway sub t --partition 1
 expect 2 spillway pub t --partition 1 <lines
 expect 2 spillway sub nothing
@@ -121,6 +125,18 @@ exec 4<&-
 ends_with 0 "$idle_pipe"
 expect 0 spillway sub m --from earliest --until-end
 same out many
+
+# A reader that is there and takes nothing does not hold up a stop. What it did not take comes again.
+mkfifo stuck && exec 5<>stuck
+"$SPILLWAY" sub m --cursor stuck >stuck 2>err &
+stuck=$!
+started+=("$stuck")
+until_true uses m "$stuck"
+kill -TERM "$stuck"
+ends_with 0 "$stuck"
+exec 5<&-
+expect 0 spillway sub m --cursor stuck --until-end
+equal "$(tail -n 1 out)" 100000
 
 # What can't be written out is an environment's failure, and moves no cursor.
 if [ -e /dev/full ]; then

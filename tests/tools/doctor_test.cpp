@@ -28,7 +28,9 @@ TEST_CASE("a finding that is not fine names its cause and its cure") {
   for (const Finding& finding :
        {check_kernel(), check_wakeups(), check_io_uring(), check_memlock(), check_remove_ipc("/dev/shm/x"),
         check_shm("/dev/shm/spillway-test"), check_data("/tmp/spillway-test"), check_direct_io("/proc"),
-        check_shm("/proc/x"), check_data("/proc/x")}) {
+        check_shm("/proc/x"), check_data("/proc/x"), check_shm("/etc/passwd/x"), check_data("/etc/passwd/x"),
+        finding_of({spillway::Code::io, "it failed"}, "topics", Verdict::advice, "not usable"),
+        finding_of({spillway::Code::io, "it failed; mend it"}, "topics", Verdict::advice, "not usable")}) {
     INFO(finding.check << ": " << finding.found);
     CHECK_FALSE(finding.check.empty());
     CHECK_FALSE(finding.found.empty());

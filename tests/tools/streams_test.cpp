@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <string>
+#include <thread>
 
 #include "support/catch.h"
 #include "tools/spillway/command.h"
@@ -132,6 +133,30 @@ TEST_CASE("output that can't be written is a failure of the environment") {
   CHECK(output.error() == ENOSPC);
   CHECK_THROWS_AS(output.check(), Failure);
   ::close(full);
+}
+
+// Stands alone, as the next.
+TEST_CASE("after a stop signal a reader that takes nothing counts as gone, and what it missed is known") {
+  const Pipe pipe;
+  catch_stop_signals();
+  ::raise(SIGTERM);
+  Output output(pipe.fd[1], 8);
+  while (output.append("more than the buffer has room for")) {
+  }
+  CHECK(output.state() == Output::State::closed);
+  CHECK_FALSE(output.all_written());
+  CHECK_NOTHROW(output.check());
+}
+
+TEST_CASE("a stop signal ends a write that a reader holds up") {
+  const Pipe pipe;
+  catch_stop_signals();
+  std::thread stopper([] { ::raise(SIGTERM); });  // on that thread: no write of ours is interrupted
+  Output output(pipe.fd[1], 8);
+  while (output.append(std::string(1 << 20, 'x'))) {
+  }
+  stopper.join();
+  CHECK(output.state() == Output::State::closed);
 }
 
 // Ends the process' input for good, so it stands alone: ctest runs each case in a process of its own.

@@ -1,5 +1,8 @@
 #include "command.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
 #include <cstdio>
 
 #include "record_text.h"
@@ -29,16 +32,33 @@ int exit_code_of(Code code) noexcept {
   return exit_code::kEnvironment;
 }
 
+std::string refuse_empty(const std::string& text) { return text.empty() ? "it can't be empty" : ""; }
+
+void add_directories(CLI::App& command, Context& context) {
+  command.add_option("--data", context.data, "directory of the segments ($SPILLWAY_DATA)")
+      ->type_name("DIR")
+      ->check(refuse_empty);
+  command.add_option("--shm", context.shm, "directory of the rings ($SPILLWAY_SHM)")
+      ->type_name("DIR")
+      ->check(refuse_empty);
+}
+
 CLI::App& add_command(CLI::App& app, Context& context, const std::string& name, const std::string& description) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->add_option("--data", context.data, "directory of the segments ($SPILLWAY_DATA)")->type_name("DIR");
-  command->add_option("--shm", context.shm, "directory of the rings ($SPILLWAY_SHM)")->type_name("DIR");
+  add_directories(*command, context);
   return *command;
 }
 
 void add_topic(CLI::App& command, std::string& topic, bool required) {
-  CLI::Option* option = command.add_option("TOPIC", topic, "name of the topic")->type_name("");
+  CLI::Option* option = command.add_option("TOPIC", topic, "name of the topic")->type_name("")->check(refuse_empty);
   if (required) option->required();
+}
+
+std::optional<std::uint64_t> parse_number(std::string_view text, std::uint64_t most) noexcept {
+  std::uint64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || number > most) return std::nullopt;
+  return number;
 }
 
 CLI::Option* add_size(CLI::App& command, const std::string& flag, std::optional<std::uint64_t>& size,
@@ -59,6 +79,19 @@ CLI::Option* add_separator(CLI::App& command, std::string& separator, const std:
   return command.add_option_function<std::string>("--key-separator", take, description)->type_name("C");
 }
 
-void note(const std::string& sentence) { std::fprintf(stderr, "spillway: %s\n", sentence.c_str()); }
+std::string one_line(std::string_view sentence) {
+  std::string line;
+  for (const char c : sentence) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line += c;
+    } else {
+      line += fmt::format("\\x{:02x}", byte);
+    }
+  }
+  return line;
+}
+
+void note(const std::string& sentence) { std::fprintf(stderr, "spillway: %s\n", one_line(sentence).c_str()); }
 
 }  // namespace spillway::command

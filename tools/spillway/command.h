@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -47,16 +48,38 @@ class Failure : public std::runtime_error {
 // Which exit code an Error of the library means.
 int exit_code_of(Code code) noexcept;
 
-// A subcommand with --data and --shm, which may stand before it as well.
+// --data and --shm.
+void add_directories(CLI::App& command, Context& context);
+// A subcommand with these, which may stand before it as well.
 CLI::App& add_command(CLI::App& app, Context& context, const std::string& name, const std::string& description);
 // Its positional TOPIC.
 void add_topic(CLI::App& command, std::string& topic, bool required = true);
+// For Option::check: what is wrong with a name that must not be empty.
+std::string refuse_empty(const std::string& text);
+// Decimal digits and nothing else, of a number that is not larger than `most`.
+std::optional<std::uint64_t> parse_number(std::string_view text, std::uint64_t most) noexcept;
+// An option that takes such a number.
+template <class Number>
+CLI::Option* add_number(CLI::App& command, const std::string& flag, std::optional<Number>& number,
+                        const std::string& description) {
+  const auto take = [&number, flag](const std::string& text) {
+    constexpr std::uint64_t kMost = std::numeric_limits<Number>::max();
+    const auto parsed = parse_number(text, kMost);
+    if (!parsed) {
+      throw CLI::ValidationError(flag, "`" + text + "` is not a whole number from 0 to " + std::to_string(kMost));
+    }
+    number = static_cast<Number>(*parsed);
+  };
+  return command.add_option_function<std::string>(flag, take, description)->type_name("N");
+}
 // An option that takes a size, as `16MiB`.
 CLI::Option* add_size(CLI::App& command, const std::string& flag, std::optional<std::uint64_t>& size,
                       const std::string& description);
 // `--key-separator C`, of lines.
 CLI::Option* add_separator(CLI::App& command, std::string& separator, const std::string& description);
 
+// The sentence with its control characters escaped: names in it may hold any.
+std::string one_line(std::string_view sentence);
 // Tells standard error something that is not a failure.
 void note(const std::string& sentence);
 

@@ -1,5 +1,7 @@
 // spillway create TOPIC: makes a topic, or checks that one that exists has every option that was given. Idempotent; of an
 // existing topic only what was asked for is compared, and a difference ends in exit 2 with both sides shown.
+#include <sys/stat.h>
+
 #include "command.h"
 #include "spillway/core/size_text.h"
 
@@ -35,6 +37,17 @@ std::optional<Sharing> parse_share(std::string_view text) noexcept {
   return std::nullopt;
 }
 
+// A domain's directories are made with its first topic, as that is shared; another topic's wider sharing ends at them.
+void note_closed_directories(const DomainOptions& domain, const TopicConfig& config) {
+  if (config.sharing == Sharing::owner) return;
+  for (const std::string& directory : {domain.data, domain.shm}) {
+    struct stat s;
+    if (::stat(directory.c_str(), &s) != 0 || (s.st_mode & (S_IRGRP | S_IXGRP)) == (S_IRGRP | S_IXGRP)) continue;
+    note("the group can't get at topic " + config.name + ", because " + directory + " is closed to it; chmod g+rx " +
+         directory);
+  }
+}
+
 int run_create(const Context& context, const CreateOptions& options) {
   const Domain domain(context.domain_options());
   const TopicConfig config = domain.open_or_create(options.topic, options.wanted).config();
@@ -42,6 +55,7 @@ int run_create(const Context& context, const CreateOptions& options) {
     note("topic " + config.name +
          " keeps every record until it is deleted; --retain SIZE bounds what it takes of the disk");
   }
+  note_closed_directories(domain.options(), config);
   return exit_code::kDone;
 }
 
@@ -52,7 +66,7 @@ void add_create(CLI::App& app, Context& context) {
   const auto options = std::make_shared<CreateOptions>();
   add_topic(command, options->topic);
   TopicOptions& wanted = options->wanted;
-  command.add_option("--partitions", wanted.partitions, "how many logs the topic has (default 1)")->type_name("N");
+  add_number(command, "--partitions", wanted.partitions, "how many logs the topic has (default 1)");
   add_size(
       command, "--ring", wanted.ring,
       "memory of each partition, a power of two from 64KiB\n(default: the largest within 16MiB / N, at least 1MiB)");
@@ -62,7 +76,7 @@ void add_create(CLI::App& app, Context& context) {
              "what happens when the disk is a ring behind (default block)");
   add_choice(command, "--sync", wanted.sync, &parse_sync, "none|interval|every_batch",
              "when what was written is synced (default interval)");
-  command.add_option("--sync-interval-ms", wanted.sync_interval_ms, "of --sync interval (default 100)")->type_name("N");
+  add_number(command, "--sync-interval-ms", wanted.sync_interval_ms, "of --sync interval (default 100)");
   add_choice(command, "--wakeups", wanted.wakeups, &parse_on_off, "on|off",
              "whether producers wake sleeping consumers (default on)");
   command.add_flag_callback(

@@ -21,7 +21,7 @@ namespace spillway::command {
 namespace {
 
 struct DemoOptions {
-  unsigned seconds = 20;
+  std::optional<std::uint32_t> seconds;
   bool json = false;
   demo::RoleOptions role;  // of the processes that the demo itself starts
 };
@@ -37,7 +37,7 @@ int verdict(const demo::Report& report) {
 int run_demo(const Context& context, const DemoOptions& options) {
   catch_stop_signals();
   const demo::Directories directories(context);
-  const demo::Plan plan = demo::make_plan(options.seconds, directories.disk_free(), directories.shm_free(),
+  const demo::Plan plan = demo::make_plan(options.seconds.value_or(20), directories.disk_free(), directories.shm_free(),
                                           directories.data().c_str(), directories.shm().c_str());
   Output output;
   const demo::Report report = demo::Director(directories, plan, options.json ? nullptr : &output).run();
@@ -64,10 +64,8 @@ void add_hidden(CLI::App& command, demo::RoleOptions& role) {
 void add_demo(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "demo", "run the main job on real input, and check every byte of it");
   const auto options = std::make_shared<DemoOptions>();
-  command.add_option("--seconds", options->seconds, "how long to produce")
-      ->check(CLI::Range(3U, 86'400U))
-      ->type_name("N")
-      ->capture_default_str();
+  add_number(command, "--seconds", options->seconds, "how long to produce (default 20)")
+      ->check(CLI::Range(3U, 86'400U));
   command.add_flag("--json", options->json, "print one JSON object at the end, and no table");
   add_hidden(command, options->role);
   command.footer(

@@ -30,7 +30,7 @@ std::vector<Finding> examine(const Context& context) {
     add(check_topics(domain));
     add(check_leftovers(domain));
   } catch (const Error& e) {
-    add({{"topics", Verdict::prevents, "can't be looked at", e.what(), "as it says"}});
+    add({finding_of(e, "topics", Verdict::prevents, "can't be looked at")});
   }
   return findings;
 }
@@ -58,6 +58,14 @@ int run_doctor(const Context& context, bool json) {
 }
 
 }  // namespace
+
+Finding finding_of(const Error& error, std::string check, Verdict verdict, std::string found) {
+  const std::string sentence = error.what();
+  const std::size_t end = sentence.find("; ");
+  return {std::move(check), verdict, std::move(found), sentence.substr(0, end),
+          end == std::string::npos ? "mend what the cause names, or choose other directories with --data and --shm"
+                                   : sentence.substr(end + 2)};
+}
 
 void add_doctor(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "doctor", "what is amiss here, why, and what to do about it");

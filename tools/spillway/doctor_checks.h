@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "spillway/core/error.h"
 #include "spillway/persist/domain.h"
 
 namespace spillway::command {
@@ -24,6 +25,9 @@ struct Finding {
   std::string cause;  // empty when fine
   std::string cure;
 };
+
+// A finding whose cause and cure are those that the error's sentence names.
+Finding finding_of(const Error& error, std::string check, Verdict verdict, std::string found);
 
 // Of the machine.
 Finding check_kernel();

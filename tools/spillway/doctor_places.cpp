@@ -24,18 +24,22 @@ namespace {
 constexpr std::uint64_t kShmComfortable = 64 * kMiB;
 constexpr std::uint64_t kRoomLow = 32 * kMiB;  // a default topic, and its control files
 
-// The directory itself, or the nearest one above it that exists: there it would be made.
+// The directory itself, or the nearest thing above it that exists: there it would be made.
 std::string nearest(std::string path) {
-  while (!directory_exists(path) && path != "/" && path != ".") path = parent_of(path);
+  while (!file_exists(path) && path != "/" && path != ".") path = parent_of(path);
   return path;
 }
 
-bool may_use(const std::string& directory) { return ::access(directory.c_str(), R_OK | W_OK | X_OK) == 0; }
+bool may_use(const std::string& directory) {
+  return directory_exists(directory) && ::access(directory.c_str(), R_OK | W_OK | X_OK) == 0;
+}
 
 Finding not_usable(Finding finding, const std::string& directory, const char* option) {
   finding.verdict = Verdict::prevents;
-  finding.cause = directory + " can't be written to by this user";
-  finding.cure = fmt::format("change its owner or mode, or choose another directory with {}", option);
+  const bool there = directory_exists(directory);
+  finding.cause = directory + (there ? " can't be written to by this user" : " is not a directory");
+  finding.cure =
+      fmt::format("{}, or choose another directory with {}", there ? "change its owner or mode" : "remove it", option);
   return finding;
 }
 
@@ -159,7 +163,7 @@ std::vector<Finding> check_topics(const Domain& domain) {
         check_partition(config, PartitionObserver(where, config, p).look(), findings);
       }
     } catch (const Error& e) {
-      findings.push_back({"topics", Verdict::advice, "topic " + name + " can't be used", e.what(), "as it says"});
+      findings.push_back(finding_of(e, "topics", Verdict::advice, "topic " + name + " can't be used"));
     }
   }
   if (findings.empty())

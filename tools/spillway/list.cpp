@@ -1,5 +1,7 @@
 // spillway list: the names of all topics, one a line; with --json their configurations. A topic whose configuration can't
 // be read is listed all the same, and the exit says so.
+#include <algorithm>
+
 #include "command.h"
 #include "output.h"
 #include "topic_json.h"
@@ -13,15 +15,12 @@ int run_list(const Context& context, bool json) {
   int code = exit_code::kDone;
   auto topics = nlohmann::ordered_json::array();
   for (const std::string& name : domain.topics()) {
-    if (!json) {
-      output.append(name + "\n");
-      continue;
-    }
+    if (!json) output.append(name + "\n");
     try {
       topics.push_back(describe_json(domain.open(name).config()));
     } catch (const Error& e) {
       note(e.what());
-      code = exit_code_of(e.code());
+      code = std::max(code, exit_code_of(e.code()));
       topics.push_back({{"topic", name}, {"error", e.what()}});
     }
   }

@@ -6,8 +6,10 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 
 #include "command.h"
+#include "output.h"
 #include "stop_signal.h"
 
 namespace spillway::command {
@@ -29,18 +31,38 @@ void hold_standard_descriptors() {
 int fail(const CLI::App& app, int code, const std::string& sentence) {
   const auto chosen = app.get_subcommands();
   const std::string name = chosen.empty() ? "" : " " + chosen.front()->get_name();
-  std::fprintf(stderr, "spillway%s: %s\n", name.c_str(), sentence.c_str());
+  std::fprintf(stderr, "spillway%s: %s\n", name.c_str(), one_line(sentence).c_str());
   return code;
+}
+
+std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& e) {
+  const auto chosen = app.get_subcommands();
+  if (!chosen.empty()) return std::string(e.what()) + "; see `spillway " + chosen.front()->get_name() + " --help`";
+  const auto unknown = app.remaining();
+  std::string what = e.what();
+  if (!unknown.empty())
+    what = "`" + unknown.front() + (unknown.front().front() == '-' ? "` is no option" : "` is no subcommand");
+  return what + "; see `spillway --help`";
+}
+
+int show(const std::string& text) {
+  Output output;
+  output.append(text);
+  output.flush();
+  output.check();
+  return exit_code::kDone;
 }
 
 int parse_and_run(CLI::App& app, Context& context, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // --help, --version
-    const auto chosen = app.get_subcommands();
-    const std::string help = chosen.empty() ? "" : " " + chosen.front()->get_name();
-    return fail(app, exit_code::kUsage, std::string(e.what()) + "; see `spillway" + help + " --help`");
+    if (e.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) {
+      return fail(app, exit_code::kUsage, what_is_wrong(app, e));
+    }
+    std::ostringstream text;  // of --help or --version
+    app.exit(e, text, text);
+    context.run = [text = text.str()] { return show(text); };
   }
   try {
     return context.run();
@@ -63,8 +85,7 @@ int run_command(int argc, char** argv) {
       "Exit codes: 0 done, 1 damage found, 2 bad usage or impossible request, 3 data loss reported, 4 environment (no\n"
       "space, no permission, no progress within the deadline). Sizes are written 64KiB, 16MiB, 1GiB.");
   Context context;
-  app.add_option("--data", context.data, "directory of the segments ($SPILLWAY_DATA)")->type_name("DIR");
-  app.add_option("--shm", context.shm, "directory of the rings ($SPILLWAY_SHM)")->type_name("DIR");
+  add_directories(app, context);
   add_create(app, context);
   add_list(app, context);
   add_describe(app, context);

@@ -1,11 +1,14 @@
 #include "output.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "command.h"
 #include "spillway/core/clock.h"
@@ -14,12 +17,23 @@
 namespace spillway::command {
 namespace {
 
-// After a request to stop, a reader that takes nothing for so long is not waited for any longer.
-constexpr int kStopPatienceMs = 5'000;
+// After a request to stop, a reader that takes nothing for so long counts as gone.
+constexpr std::uint64_t kStopPatienceNs = 5'000'000'000;
+
+mode_t kind_of(int fd) noexcept {
+  struct stat s;
+  return ::fstat(fd, &s) == 0 ? s.st_mode & S_IFMT : 0;
+}
 
 }  // namespace
 
-Output::Output(int fd, std::size_t buffer_bytes) : fd_(fd), buffer_max_(buffer_bytes) { buffer_.reserve(buffer_bytes); }
+Output::Output(int fd, std::size_t buffer_bytes)
+    : fd_(fd), may_block_(kind_of(fd) != S_IFREG), buffer_max_(buffer_bytes) {
+  buffer_.reserve(buffer_bytes);
+  if (kind_of(fd) != S_IFIFO) return;
+  const int own = ::open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  if (own >= 0) own_ = FileDescriptor(own);
+}
 
 bool Output::append(std::string_view bytes) {
   if (!usable()) return false;
@@ -43,22 +57,17 @@ bool Output::flush() {
 
 bool Output::write_all(std::string_view bytes) {
   while (!bytes.empty()) {
-    // A blocked write that began after the signal would not be interrupted by it: from then on only as much is written as
-    // a pipe that is ready takes at once.
-    const bool stopping = stop_requested();
-    if (stopping && !wait_writable()) return false;
-    const std::size_t most = stopping ? std::min<std::size_t>(bytes.size(), PIPE_BUF) : bytes.size();
-    const ssize_t written = ::write(fd_, bytes.data(), most);
+    // A write that blocks just after a signal would not be interrupted by it. So none may: without a description of our own
+    // only as much is written as what is ready takes at once.
+    if (may_block_ && !wait_writable()) return false;
+    const bool whole = own_ || !may_block_;
+    const std::size_t most = whole ? bytes.size() : std::min<std::size_t>(bytes.size(), PIPE_BUF);
+    const ssize_t written = ::write(own_ ? own_.get() : fd_, bytes.data(), most);
     if (written >= 0) {
       bytes.remove_prefix(static_cast<std::size_t>(written));
       continue;
     }
-    if (errno == EINTR) continue;
-    if (errno == EAGAIN) {
-      struct pollfd wait = {fd_, POLLOUT, 0};
-      ::poll(&wait, 1, 100);
-      continue;
-    }
+    if (errno == EINTR || errno == EAGAIN) continue;
     fail(errno);
     return false;
   }
@@ -66,14 +75,14 @@ bool Output::write_all(std::string_view bytes) {
 }
 
 bool Output::wait_writable() noexcept {
-  const Deadline deadline = Deadline::after_ns(std::uint64_t{kStopPatienceMs} * 1'000'000);
+  std::optional<Deadline> deadline;  // from the signal on
   for (;;) {
-    struct pollfd wait = {fd_, POLLOUT, 0};
-    const int ready = ::poll(&wait, 1, static_cast<int>(deadline.left_ns() / 1'000'000));
-    if (ready > 0) return true;
-    if (ready < 0 && errno == EINTR) continue;
-    if (deadline.passed()) {
-      fail(ETIMEDOUT);
+    if (stop_requested() && !deadline) deadline = Deadline::after_ns(kStopPatienceNs);
+    struct pollfd watched[2] = {{fd_, POLLOUT, 0}, {deadline ? -1 : stop_descriptor(), POLLIN, 0}};
+    const int ready = ::poll(watched, 2, deadline ? static_cast<int>(deadline->left_ns() / 1'000'000) : -1);
+    if (ready > 0 && watched[0].revents != 0) return true;
+    if (deadline && deadline->passed()) {
+      fail(EPIPE);
       return false;
     }
   }
@@ -94,9 +103,8 @@ bool Output::look_whether_closed() noexcept {
 
 void Output::check() const {
   if (state_ != State::failed) return;
-  const std::string cause = error_ == ETIMEDOUT ? "whoever reads it takes nothing" : std::strerror(error_);
-  throw Failure(exit_code::kEnvironment,
-                "can't write to standard output: " + cause + "; see where it leads, then run the command again");
+  throw Failure(exit_code::kEnvironment, std::string("can't write to standard output: ") + std::strerror(error_) +
+                                             "; see where it leads, then run the command again");
 }
 
 }  // namespace spillway::command

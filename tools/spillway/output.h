@@ -1,6 +1,7 @@
 // Standard output, written in large pieces: what is appended goes out when the buffer is full or flush() is called.
 //
-// A reader that closed its end is success (`closed`), any other error a failure; after either nothing more is written.
+// A reader that closed its end, or takes nothing any more once we are to stop, is success (`closed`), any other error a
+// failure; after either nothing more is written.
 // Thread safety: one thread.
 #pragma once
 
@@ -10,6 +11,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include "spillway/core/descriptor.h"
 
 namespace spillway::command {
 
@@ -38,6 +41,8 @@ class Output {
   void fail(int error) noexcept;
 
   int fd_;
+  bool may_block_;
+  FileDescriptor own_;  // a pipe once more, not blocking for us alone; empty where that can't be had
   std::size_t buffer_max_;
   std::string buffer_;
   State state_ = State::open;

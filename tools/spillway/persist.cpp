@@ -58,6 +58,7 @@ class Daemon {
   int run();
 
  private:
+  void serve();
   PersisterOptions options() {
     PersisterOptions options;
     options.on_event = [this](const PersisterEvent& event) { events_.push(event); };
@@ -101,7 +102,15 @@ void Daemon::tell_problem(const std::string& place, const std::string& problem) 
 
 void Daemon::rescan(bool first) {
   drop_gone();
-  for (const std::string& name : names_.empty() ? list_topics(where_) : names_) adopt(name, first);
+  std::vector<std::string> names = names_;
+  try {
+    if (names.empty()) names = list_topics(where_);
+    problems_.erase(where_.data);
+  } catch (const Error& e) {
+    if (first) throw;
+    tell_problem(where_.data, e.what());
+  }
+  for (const std::string& name : names) adopt(name, first);
 }
 
 void Daemon::adopt(const std::string& name, bool first) {
@@ -223,7 +232,7 @@ void Daemon::stop_all() {
                   stuck, charges_.size()));
 }
 
-int Daemon::run() {
+void Daemon::serve() {
   rescan(true);
   for (std::uint64_t scanned_ns = monotonic_ns(); !stop_requested();) {
     tell_events();
@@ -234,6 +243,15 @@ int Daemon::run() {
     if (monotonic_ns() - scanned_ns < kRescanNs) continue;
     rescan(false);
     scanned_ns = monotonic_ns();
+  }
+}
+
+int Daemon::run() {
+  try {
+    serve();
+  } catch (...) {
+    stop_all();
+    throw;
   }
   stop_all();
   return exit_code::kDone;
@@ -250,7 +268,9 @@ int run_persist(const Context& context, const std::vector<std::string>& topics) 
 void add_persist(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "persist", "write topics to disk until SIGTERM or SIGINT");
   const auto topics = std::make_shared<std::vector<std::string>>();
-  command.add_option("TOPIC", *topics, "names of topics (default: all, new ones too)")->type_name("");
+  command.add_option("TOPIC", *topics, "names of topics (default: all, new ones too)")
+      ->type_name("")
+      ->check(refuse_empty);
   command.callback([&context, topics] { context.run = [&context, topics] { return run_persist(context, *topics); }; });
 }
 

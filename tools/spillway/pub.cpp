@@ -2,6 +2,8 @@
 // acknowledged at the level asked before the command ends. SIGINT and SIGTERM end the input.
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "acknowledgements.h"
 #include "command.h"
 #include "input.h"
@@ -30,6 +32,8 @@ struct PubOptions {
 
 // So much may wait for its acknowledgement before pub stops to wait for some of it.
 constexpr std::uint64_t kPendingMax = 1'000'000;
+// How long it waits for input while records wait for the disk, and then for the disk, in turn.
+constexpr std::chrono::milliseconds kLookForInput(100), kLookAtDisk(10);
 
 std::uint64_t record_bytes_max(const TopicConfig& config) {
   return std::min<std::uint64_t>(config.ring_bytes / 4, kGiB) - kRecordHeaderBytes;
@@ -68,7 +72,8 @@ class Publisher {
   std::optional<Failure> wrong_type(const InputRecord& record) const;
   void publish(const InputRecord& record);
   void hold_on(Blocked cause, std::uint32_t partition);
-  void wait_for_acknowledgements();
+  void make_room_for_pending();
+  void wait_for_acknowledgements(std::chrono::nanoseconds timeout);
   void finish();
   void drain();
   bool persisted_elsewhere(const Partition& partition) const;
@@ -94,12 +99,13 @@ class Publisher {
 std::optional<Failure> Publisher::pump() {
   for (;;) {
     // Nobody waits for what is printed to nobody; the disk's part is then done in the background until the input ends.
-    const bool eager = options_.offsets && !acks_.done();
-    const Input::Got got = input_.read_more(eager ? 0 : -1, options_.offsets ? STDOUT_FILENO : -1);
+    const bool waiting = !acks_.done(), eager = options_.offsets && waiting;
+    const int look_ms = eager ? 0 : waiting ? static_cast<int>(kLookForInput.count()) : -1;
+    const Input::Got got = input_.read_more(look_ms, options_.offsets ? STDOUT_FILENO : -1);
     if (got == Input::Got::stopped) return std::nullopt;
     if (options_.offsets && (!output_.usable() || output_.look_whether_closed())) return std::nullopt;
     if (got == Input::Got::nothing) {
-      if (eager) acks_.wait(std::chrono::milliseconds(10));
+      wait_for_acknowledgements(kLookAtDisk);
     } else if (auto failure = publish_pending(got == Input::Got::end)) {
       return failure;
     }
@@ -168,7 +174,7 @@ void Publisher::publish(const InputRecord& record) {
       case AppendStatus::ok:
         patience_.reset();
         acks_.appended(appended);
-        if (acks_.pending() > kPendingMax) wait_for_acknowledgements();
+        if (acks_.pending() > kPendingMax) make_room_for_pending();
         return;
       case AppendStatus::dropped: acks_.dropped(partition); return;
       case AppendStatus::full:
@@ -200,15 +206,19 @@ void Publisher::hold_on(Blocked cause, std::uint32_t partition) {
   if (patience_.exhausted()) no_progress("appending", cause, partition);
 }
 
-void Publisher::wait_for_acknowledgements() {
-  while (acks_.pending() > kPendingMax / 2) {
-    acks_.wait(patience_.slice());
-    output_.flush();
-    if (!patience_.exhausted()) continue;
-    const std::uint32_t partition = acks_.waiting_partition().value_or(0);
-    no_progress("acknowledging", topic_.blocked(partition), partition);
-  }
+void Publisher::make_room_for_pending() {
+  while (acks_.pending() > kPendingMax / 2) wait_for_acknowledgements(patience_.slice());
   patience_.reset();
+}
+
+// For some of them, and at most for the time-out; gives up once there has been no progress for the deadline.
+void Publisher::wait_for_acknowledgements(std::chrono::nanoseconds timeout) {
+  acks_.wait(timeout);
+  output_.flush();
+  if (acks_.done()) return patience_.reset();
+  if (!patience_.exhausted()) return;
+  const std::uint32_t partition = acks_.waiting_partition().value_or(0);
+  no_progress("acknowledging", topic_.blocked(partition), partition);
 }
 
 void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t partition) {
@@ -221,14 +231,7 @@ void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t part
 void Publisher::finish() {
   producer_.close();
   patience_.reset();
-  while (!acks_.done()) {
-    acks_.wait(patience_.slice());
-    output_.flush();
-    if (acks_.done()) break;
-    if (!patience_.exhausted()) continue;
-    const std::uint32_t partition = acks_.waiting_partition().value_or(0);
-    no_progress("acknowledging", topic_.blocked(partition), partition);
-  }
+  while (!acks_.done()) wait_for_acknowledgements(patience_.slice());
   output_.flush();
   if (!options_.no_persist && !topic_.config().ephemeral) drain();
 }
@@ -294,6 +297,15 @@ int run_pub(const Context& context, const PubOptions& options) {
   return Publisher(topic, options, level).run();
 }
 
+double parse_deadline(const std::string& text) {
+  double seconds = -1;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, seconds);
+  // Asked so that what is no number (nan) is out of the range.
+  if (parsed.ec == std::errc() && parsed.ptr == end && seconds >= 0 && seconds <= 1e9) return seconds;
+  throw CLI::ValidationError("--deadline", "`" + text + "` is not a number of seconds from 0 to 1000000000");
+}
+
 std::optional<AckLevel> parse_ack(const std::string& text) {
   for (const AckLevel level : {AckLevel::committed, AckLevel::written, AckLevel::durable}) {
     if (text == name_of(level)) return level;
@@ -307,7 +319,7 @@ void add_pub(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "pub", "publish one record per line of standard input");
   const auto options = std::make_shared<PubOptions>();
   add_topic(command, options->topic);
-  command.add_option("--partition", options->partition, "all to this partition (default: by key, else round robin)")
+  add_number(command, "--partition", options->partition, "all to this partition (default: by key, else round robin)")
       ->type_name("P");
   command.add_flag("--exclusive", options->exclusive, "be the only producer of each partition: faster");
   CLI::Option* separator = add_separator(command, options->separator, "what precedes the first C of a line is its key");
@@ -331,9 +343,11 @@ void add_pub(CLI::App& app, Context& context) {
       .add_flag("--keys", options->keys,
                 "of frames with keys: u32 key length (0xFFFFFFFF: none),\nu32 payload length, key, payload")
       ->needs(frames);
-  command.add_option("--deadline", options->deadline_seconds, "give up after so long without progress (default 10)")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.0, 1e9));
+  command
+      .add_option_function<std::string>(
+          "--deadline", [options](const std::string& text) { options->deadline_seconds = parse_deadline(text); },
+          "give up after so long without progress (default 10)")
+      ->type_name("SECONDS");
   command.add_flag("--no-persist", options->no_persist, "leave writing to disk to others");
   command.callback([&context, options] { context.run = [&context, options] { return run_pub(context, *options); }; });
 }

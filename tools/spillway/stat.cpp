@@ -125,8 +125,7 @@ int run_stat(const Context& context, const StatOptions& options) {
   for (bool go_on = pause_for(kRateMs, output) || !options.watch; go_on; go_on = pause_for(kWatchMs, output)) {
     const std::vector<TopicView> views = stat.look();
     if (redraw) output.append("\x1b[H\x1b[2J");
-    output.append(options.json ? (options.watch ? to_json(views).dump() + "\n" : print(to_json(views)))
-                               : to_text(views));
+    output.append(options.json ? print(to_json(views), options.watch ? -1 : 2) : to_text(views));
     output.flush();
     output.check();
     if (!options.watch || !output.usable()) break;
@@ -141,22 +140,21 @@ void add_stat(CLI::App& app, Context& context) {
   CLI::App& command = add_command(app, context, "stat", "who writes and reads, how far and how fast");
   const auto options = std::make_shared<StatOptions>();
   add_topic(command, options->topic, false);
-  command.add_flag("--json", options->json,
-                   "for scripts: {\"topics\": [{\"topic\", \"partitions\": [...]}]}; with --watch one line a second");
+  command.add_flag("--json", options->json, "for scripts, as below; with --watch one line a second");
   command.add_flag("--watch", options->watch, "again each second until a signal");
   command.footer(
-      "JSON, of each partition: partition, ring (false: none; the watermarks are what is on disk), capacity, "
-      "incarnation,\n"
-      "begin; the watermarks retained_begin, durable_end, written_end, committed_end, reserved_end, horizon and\n"
-      "reclaimable_end (offsets in bytes, null where an ephemeral topic has none); dropped (records), gap_count, "
-      "mode;\n"
-      "rates {committed, written, durable} (bytes per second); persister {held, state, path, pid, daemon, paused, "
-      "asked_for,\n"
-      "error, error_text, since_ns, syncs, records_written}; producers [{slot, pid, mode, since_ns, blocked, "
-      "paused}];\n"
-      "consumers [{slot, pid, name, state, offset, lag_bytes, gate, since_ns, paused}]; held {by, cause, offset, pid, "
-      "paused}\n"
-      "or null; problem (a sentence) in the place of all that where a partition can't be looked at.");
+      "JSON: {\"topics\": [...]}; of each topic: topic, ephemeral, on_full, sync and partitions [...], or topic\n"
+      "and problem (a sentence) where it can't be looked at.\n"
+      "Of each partition: partition, ring (false: none; the watermarks are what is on disk), locks_known\n"
+      "(false: no right to look who lives), capacity, incarnation, begin; the watermarks retained_begin,\n"
+      "durable_end, written_end, committed_end, reserved_end, horizon and reclaimable_end (offsets in bytes,\n"
+      "null where an ephemeral topic has none); dropped (records), gap_count, mode; rates {committed, written,\n"
+      "durable} (bytes per second; null without two looks at one ring, the last two on an ephemeral topic too);\n"
+      "persister {held, state, path, pid, daemon, paused, asked_for, error, error_text, since_ns, syncs,\n"
+      "records_written} (null on an ephemeral topic); producers [{slot, pid, mode, since_ns, blocked, paused}];\n"
+      "consumers [{slot, pid, name, state, offset, lag_bytes, gate, since_ns, paused}]; held {by, cause,\n"
+      "offset, pid, paused} or null; problem (a sentence) in the place of all that where a partition can't be\n"
+      "looked at.");
   command.callback([&context, options] { context.run = [&context, options] { return run_stat(context, *options); }; });
 }
 

@@ -2,6 +2,7 @@
 // written out; a gap is one line on standard error. SIGINT, SIGTERM and a reader that goes away end it, with exit 0.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -42,7 +43,7 @@ class Subscriber {
   int run();
 
  private:
-  PollResult poll();
+  PollResult poll(bool caught_up);
   Flow take(const Record& record);
   Flow take(const Gap& gap);
   bool past_end(std::uint32_t partition, Offset offset);
@@ -50,7 +51,7 @@ class Subscriber {
   void acknowledge();
   void write_out(bool caught_up);
   void leave();
-  void check(const PollResult& result) const;
+  void check(const PollResult& result);
   void report(const Gap& gap) const;
 
   Topic topic_;
@@ -102,10 +103,12 @@ void Subscriber::report(const Gap& gap) const {
                static_cast<unsigned long long>(gap.to - gap.from), std::string(name_of(gap.cause)).c_str());
 }
 
-PollResult Subscriber::poll() {
+// Waits for more only when what came before has been written out.
+PollResult Subscriber::poll(bool caught_up) {
   const auto on_record = [this](const Record& record) { return take(record); };
   const auto on_gap = [this](const Gap& gap) { return take(gap); };
-  const std::chrono::milliseconds timeout = options_.until_end ? kNearTheEnd : kLookAround;
+  const std::chrono::milliseconds look = options_.until_end ? kNearTheEnd : kLookAround;
+  const std::chrono::milliseconds timeout = caught_up ? look : std::chrono::milliseconds(0);
   if (options_.report_gaps) return consumer_.poll(timeout, on_record, on_gap);
   return consumer_.poll(timeout, on_record);
 }
@@ -150,8 +153,9 @@ void Subscriber::leave() {
   output_.check();
 }
 
-void Subscriber::check(const PollResult& result) const {
+void Subscriber::check(const PollResult& result) {
   const std::string topic = "topic " + topic_.name();
+  const auto readers = consumer_.readers();
   switch (result.state) {
     case PollState::corrupt:
       throw Failure(exit_code::kDamage, topic + " holds committed bytes that can't be a record; `spillway verify " +
@@ -168,21 +172,26 @@ void Subscriber::check(const PollResult& result) const {
                                                    " were deleted before its end was reached; "
                                                    "whoever writes to it next makes new ones");
       }
+      if (std::any_of(readers.begin(), readers.end(), [](const PartitionReader& r) { return r.topic_gone(); })) {
+        throw Failure(exit_code::kEnvironment,
+                      topic + " was deleted while it was read; if it was made anew, start sub again to read that");
+      }
       return;
     default: return;
   }
 }
 
 int Subscriber::run() {
+  bool caught_up = true;
   while (!finished() && !stop_requested()) {
-    const PollResult result = poll();
+    const PollResult result = poll(caught_up);
     if (!output_.usable()) break;
     if (result.state == PollState::gap && !past_end(result.gap.partition, result.gap.from)) {
       leave();
       report(result.gap);
       return exit_code::kLoss;
     }
-    const bool caught_up = result.records < options_.consumer.records_max;
+    caught_up = result.records < options_.consumer.records_max;
     write_out(caught_up);
     if (result.records == 0 && output_.look_whether_closed()) break;
     check(result);
@@ -240,7 +249,7 @@ void add_sub(CLI::App& app, Context& context) {
   const auto options = std::make_shared<SubOptions>();
   add_topic(command, options->topic);
   ConsumerOptions& consumer = options->consumer;
-  command.add_option("--partition", consumer.partition, "of this partition only (default: all)")->type_name("P");
+  add_number(command, "--partition", consumer.partition, "of this partition only (default: all)")->type_name("P");
   const auto take_from = [options](const std::string& text) { set_from(text, *options); };
   CLI::Option* from = command.add_option_function<std::string>("--from", take_from, "where to begin (default latest)")
                           ->type_name("earliest|latest|OFFSET");
@@ -250,7 +259,7 @@ void add_sub(CLI::App& app, Context& context) {
       ->type_name("NAME")
       ->check([](const std::string& name) { return name.empty() ? "a cursor's name can't be empty" : ""; })
       ->excludes(from);
-  command.add_option("--count", options->count, "stop after so many records")->type_name("N");
+  add_number(command, "--count", options->count, "stop after so many records");
   command.add_flag("--until-end", options->until_end, "stop at what is the end when the command starts");
   command.add_flag("--offsets", options->format.offsets,
                    "`PARTITION OFFSET<TAB>` before each line; u32, u64 before each frame");

@@ -61,6 +61,8 @@ std::string describe_text(const TopicConfig& config) {
   return text;
 }
 
-std::string print(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string print(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 }  // namespace spillway::command

@@ -13,7 +13,8 @@ nlohmann::ordered_json describe_json(const TopicConfig& config);
 // The same as aligned lines, `name value`.
 std::string describe_text(const TopicConfig& config);
 
-// JSON as the command prints it. Bytes that are no UTF-8 are replaced, so that it is always JSON.
-std::string print(const nlohmann::ordered_json& json);
+// JSON as the command prints it, with an `indent` of -1 on one line. Bytes that are no UTF-8 are replaced, so that it is
+// always JSON.
+std::string print(const nlohmann::ordered_json& json, int indent = 2);
 
 }  // namespace spillway::command

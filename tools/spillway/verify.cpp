@@ -1,5 +1,6 @@
 // spillway verify TOPIC: walks every segment of every partition: headers, CRCs, commit words. Exit 0 when all is sound, 1
-// with a line for each damaged range. A torn end beyond durable_end is not damage. Needs no ring, creates nothing.
+// with a line for each damaged range. A torn end beyond durable_end is not damage. Needs no ring (one that can't be used is
+// told and left out), creates nothing.
 #include <fmt/format.h>
 
 #include "command.h"
@@ -23,24 +24,37 @@ struct PartitionReport {
 };
 
 // The partition's ring, if there is a sound one: then only what has been written is verified.
-std::shared_ptr<const Partition> ring_of(const TopicState& state, std::uint32_t partition,
-                                         std::vector<std::string>& problems) {
+std::shared_ptr<const Partition> ring_of(const TopicState& state, std::uint32_t partition) {
   const PartitionPaths paths = state.paths(partition);
   if (!file_exists(paths.ring)) return nullptr;
   try {
     return Partition::attach(paths, state.config(), partition, Access::read_only);
   } catch (const Error& e) {
-    if (e.code() != Code::not_found) problems.push_back(e.what());
+    if (e.code() == Code::no_permission) throw;
+    if (e.code() != Code::not_found) note(fmt::format("verify: the ring is left out: {}", e.what()));
     return nullptr;
   }
 }
 
 PartitionReport verify_one(const TopicState& state, std::uint32_t partition) {
-  std::vector<std::string> problems;
-  const auto ring = ring_of(state, partition, problems);
-  PartitionReport report{partition, verify_partition(state.paths(partition).data, state.config(), partition, ring)};
-  report.result.problems.insert(report.result.problems.end(), problems.begin(), problems.end());
-  return report;
+  return {partition,
+          verify_partition(state.paths(partition).data, state.config(), partition, ring_of(state, partition))};
+}
+
+// What the exit is for; what it is exactly has been said line by line.
+std::string summary(const std::string& topic, std::size_t damaged, std::size_t problems) {
+  std::string text;
+  if (damaged > 0) {
+    text = fmt::format(
+        "topic {} is damaged in {} places, named above; consumers get a gap `damaged` there, what is around it can be "
+        "read; restore the files named from a copy, if there is one",
+        topic, damaged);
+  }
+  if (problems > 0) {
+    text += fmt::format("{}of topic {} {} files beside its records can't be used; each is named above with what to do",
+                        damaged > 0 ? "; " : "", topic, problems);
+  }
+  return text;
 }
 
 nlohmann::ordered_json to_json(const PartitionReport& report) {
@@ -83,12 +97,13 @@ int run_verify(const Context& context, const VerifyOptions& options) {
     throw Failure(exit_code::kUsage, "topic " + topic.name() + " is ephemeral: it has no segments to verify");
   }
   Output output;
-  std::size_t faults = 0;
+  std::size_t damaged = 0, problems = 0;
   nlohmann::ordered_json json = {
       {"topic", topic.name()}, {"sound", true}, {"partitions", nlohmann::ordered_json::array()}};
   for (std::uint32_t p = 0; p < topic.config().partitions; ++p) {
     const PartitionReport report = verify_one(state, p);
-    faults += report.result.damage.size() + report.result.problems.size();
+    damaged += report.result.damage.size();
+    problems += report.result.problems.size();
     if (options.json) {
       json["partitions"].push_back(to_json(report));
     } else {
@@ -97,22 +112,18 @@ int run_verify(const Context& context, const VerifyOptions& options) {
     }
   }
   const auto cursors = verify_cursors(cursors_directory(state.domain().directories(), topic.config()), topic.config());
-  faults += cursors.size();
+  problems += cursors.size();
   if (options.json) {
     json["cursors"] = cursors;
-    json["sound"] = faults == 0;
+    json["sound"] = damaged + problems == 0;
     output.append(print(json));
   } else {
     for (const std::string& problem : cursors) output.append("problem " + problem + "\n");
   }
   output.flush();
   output.check();
-  if (faults == 0) return exit_code::kDone;
-  throw Failure(
-      exit_code::kDamage,
-      fmt::format("topic {} is damaged in {} places, named above; consumers get a gap `damaged` there, what is "
-                  "around it can be read; restore the files named from a copy, if there is one",
-                  topic.name(), faults));
+  if (damaged + problems == 0) return exit_code::kDone;
+  throw Failure(exit_code::kDamage, summary(topic.name(), damaged, problems));
 }
 
 }  // namespace
