@@ -70,11 +70,12 @@ struct AsyncProducer::Impl {
 
 void AsyncProducer::Impl::run() noexcept {
   std::vector<Queued> bulk(kBulk);
+  moodycamel::ConsumerToken turn(queue);  // goes round the threads: none that queues without end keeps another waiting
   AppendStatus no_room = AppendStatus::ok;  // else: it is to end, and this is what all that is left gets
   for (unsigned idle = 0;;) {
     // acquire: what was queued before stopping was set is seen below.
     const bool last_round = stopping.load(std::memory_order_acquire);
-    const std::size_t count = queue.try_dequeue_bulk(bulk.begin(), kBulk);
+    const std::size_t count = queue.try_dequeue_bulk(turn, bulk.begin(), kBulk);
     std::size_t bytes = 0, records = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (bulk[i].mark) continue;
