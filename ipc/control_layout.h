@@ -14,6 +14,8 @@
 //          | boundaries          |  producers: the one whose claim enters the sixteenth
 //    2304  +---------------------+
 //          | gaps                |  the holder of the persister role
+//    3328  +---------------------+
+//          | lost                |  the holder of the persister role
 //    4096  +---------------------+
 //          | ProducerSlot x 128  |  the slot's owner; a note of a dead owner: nobody, until it is settled
 //   20480  +---------------------+
@@ -48,6 +50,7 @@ enum class IoPath : std::uint32_t { none = 0, uring = 1, pwrite = 2 };
 inline constexpr std::size_t kProducerSlots = 128;
 inline constexpr std::size_t kBoundaries = 16;
 inline constexpr std::size_t kGapNotices = 64;
+inline constexpr std::size_t kLostRanges = 16;
 
 struct Claims {
   std::atomic<std::uint64_t> reserved_end;
@@ -88,11 +91,17 @@ struct PersisterArea {
   std::atomic<std::uint64_t> since_ns;     // (display) wall clock, when the role was taken
   std::atomic<std::uint64_t> syncs;        // (display)
   std::atomic<std::uint64_t> records_written;  // (display)
-  std::atomic<std::uint64_t> lost_begin;       // policy none: a failed sync lost [lost_begin, lost_end)
-  std::atomic<std::uint64_t> lost_end;
+  std::atomic<std::uint64_t> lost_count;       // how many of `lost` are used
 };
 
 struct GapNotice {
+  std::atomic<std::uint64_t> from;
+  std::atomic<std::uint64_t> to;
+};
+
+// What a failed sync may have lost and the ring need not have any more (policy none, or `overwrite`). Ascending; once
+// all are used the last one grows instead.
+struct LostRange {
   std::atomic<std::uint64_t> from;
   std::atomic<std::uint64_t> to;
 };
@@ -119,6 +128,7 @@ struct Control {
   alignas(1024) PersisterArea persister;
   alignas(1024) std::array<std::atomic<std::uint64_t>, kBoundaries> boundaries;
   alignas(256) std::array<GapNotice, kGapNotices> gaps;
+  alignas(256) std::array<LostRange, kLostRanges> lost;
   alignas(4096) std::array<ProducerSlot, kProducerSlots> slots;
 };
 static_assert(offsetof(Control, claims) == 256);
@@ -127,6 +137,7 @@ static_assert(offsetof(Control, notices) == 768);
 static_assert(offsetof(Control, persister) == 1024);
 static_assert(offsetof(Control, boundaries) == 2048);
 static_assert(offsetof(Control, gaps) == 2304);
+static_assert(offsetof(Control, lost) == 3328);
 static_assert(offsetof(Control, slots) == 4096);
 static_assert(sizeof(ProducerSlot) == 128 && sizeof(Control) == 20480);
 

@@ -33,6 +33,6 @@ static_assert(sizeof(Identity) == 88 && std::has_unique_object_representations_v
 static_assert(offsetof(Identity, checksum) == 80);
 
 inline constexpr std::uint64_t kIdentityMagic = 0x31594157'4C495053U;  // "SPILWAY1"
-inline constexpr std::uint32_t kMemoryVersion = 1;
+inline constexpr std::uint32_t kMemoryVersion = 2;
 
 }  // namespace spillway

@@ -21,7 +21,7 @@ namespace {
 
 // What must agree between two builds that map one file: every size and offset the layouts fix.
 std::uint64_t layout_fingerprint() noexcept {
-  const std::array<std::uint64_t, 18> facts = {sizeof(Identity),
+  const std::array<std::uint64_t, 19> facts = {sizeof(Identity),
                                                sizeof(Control),
                                                sizeof(Consumers),
                                                sizeof(ProducerSlot),
@@ -34,6 +34,7 @@ std::uint64_t layout_fingerprint() noexcept {
                                                offsetof(Control, persister),
                                                offsetof(Control, boundaries),
                                                offsetof(Control, gaps),
+                                               offsetof(Control, lost),
                                                offsetof(Control, slots),
                                                offsetof(Consumers, wake),
                                                offsetof(Consumers, slots),

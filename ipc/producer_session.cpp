@@ -42,7 +42,12 @@ std::string where(const Partition& p) {
 OwnedSlot OwnedSlot::acquire(Partition& partition, ProducerMode mode) {
   for (std::size_t i = 0; i < kProducerSlots; ++i) {
     FileLock lock = FileLock::try_lock(partition.paths().slots_lock(), LockMode::exclusive, i);
-    if (!lock || !note_settled(partition, i)) continue;
+    if (!lock) continue;
+    // Of a daemon that was killed while it asked for the role: with its slot's lock held again it would count for ever.
+    std::uint32_t stale = static_cast<std::uint32_t>(i + 1);
+    // relaxed: a request that is taken back promises nothing.
+    partition.control().persister.request.compare_exchange_strong(stale, 0, std::memory_order_relaxed);
+    if (!note_settled(partition, i)) continue;
     OwnedSlot owned;
     owned.lock_ = std::move(lock);
     owned.index_ = i;

@@ -2,8 +2,7 @@
 //   S1 reclaimable_end -> Space::limit(): the segment holds (and, where the topic syncs, the disk has) what lies before
 //   S3 written_end     -> waiters, history readers: bytes and index entries were written before it moved
 //   S4 durable_end     -> waiters, consumers that read up to durable: a sync covered everything before
-//   S5 retained_begin  -> history readers, who look after copying: it is past a segment before its file is used again
-//   S6 lost_begin, lost_end -> waiters: lost_begin stands when lost_end shows
+//   S6 lost_count      -> waiters: a lost range stands when the count shows it, and before durable_end passes it
 //   C  committed_end, shared mode: CAS over what was walked (W1 in ring_walk.cpp) -> W3
 #include "spillway/persist/partition_persister.h"
 
@@ -23,7 +22,7 @@ constexpr std::uint64_t kLazyNs = 3 * kMillisecond;  // how long bytes that nobo
 constexpr std::uint64_t kStuckNs = kMillisecond;     // ... a claim uncommitted before its owner is looked at
 constexpr std::uint64_t kRepairAgainNs = 2 * kMillisecond;
 constexpr std::uint64_t kLiveOwnerNs = 20 * kMillisecond;  // until it is looked again whether a live owner has died
-constexpr std::uint64_t kDrowsyMinNs = 20 * kMillisecond;
+constexpr std::uint64_t kDrowsyBatchNs = 20 * kMillisecond;
 constexpr std::uint64_t kDrowsyMaxNs = 100 * kMillisecond;
 constexpr int kLooksMax = 64;
 
@@ -67,7 +66,17 @@ void PartitionPersister::look(std::uint64_t now_ns) noexcept {
   reserved_end_ = partition_->control().claims.reserved_end.load(std::memory_order_acquire);
   last_look_ = RingIntake::Look::found;
   for (int i = 0; i < kLooksMax && last_look_ == RingIntake::Look::found; ++i) last_look_ = intake_.look();
-  if (last_look_ == RingIntake::Look::corrupt) trouble(Trouble::ring, EBADMSG, now_ns);
+  if (last_look_ == RingIntake::Look::corrupt) {
+    // What lies before it goes to disk first; what was wished for behind it can't be had.
+    const bool syncs = topic_syncs() || want_durable_ > durable_end_;
+    if (intake_.ring_broken() || intake_.known_end() <= (syncs ? durable_end_ : written_end_)) {
+      trouble(Trouble::ring, EBADMSG, now_ns);
+    } else {
+      write_wished_ = true;
+      sync_wished_ = sync_wished_ || syncs;
+      first_wanted_ = std::min(first_wanted_, intake_.known_end());
+    }
+  }
   note_wishes(now_ns);
   looked_ns_ = now_ns;
 }
@@ -103,7 +112,7 @@ void PartitionPersister::note_wishes(std::uint64_t now_ns) noexcept {
     want_written(known);
     want_durable(written_end_);
   }
-  if (unsynced_since_ns_ == 0) unsynced_since_ns_ = now_ns;
+  if (unsynced_since_ns_ == 0) unsynced_since_ns_ = looked_ns_ != 0 ? looked_ns_ : now_ns;
   if (now_ns - unsynced_since_ns_ >= partition_->config().sync_interval_ms * kMillisecond) {
     want_durable(known);
     unsynced_since_ns_ = now_ns;
@@ -154,6 +163,8 @@ void PartitionPersister::take(std::uint64_t now_ns) noexcept {
   const int error = intake_.take(want_written_);
   if (error == EBADMSG && intake_.ring_broken()) {
     trouble(Trouble::ring, error, now_ns);
+  } else if (error == ENOMEM) {
+    trouble(Trouble::settle, error, now_ns);
   } else if (error != 0) {
     trouble(Trouble::segment, error, now_ns);
   } else if (intake_.taken_end() > before || intake_.known_end() <= before) {
@@ -184,7 +195,10 @@ void PartitionPersister::submit() noexcept {
 // What the sync covers is settled here: everything that completed before, which is everything before written_end_.
 void PartitionPersister::start_sync(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::working || syncs_under_way_ > 0 || now_ns < sync_again_ns_) return;
-  const bool asked = want_durable_ > durable_end_ && (written_end_ >= want_durable_ || pressed());
+  if (row_.crowded()) want_durable(written_end_);
+  // Not only when all that is wanted by now is written: beside a busy producer that may be never.
+  const bool stuck = pressed() || row_.crowded() || trouble_ == Trouble::segment;
+  const bool asked = want_durable_ > durable_end_ && (written_end_ >= first_wanted_ || stuck);
   const bool again = trouble_ == Trouble::sync;  // to see whether the disk has recovered
   sync_waiting_ = (asked && written_end_ > durable_end_) || again;
   if (!sync_waiting_ || row_.index_under_way() || intake_.ahead()) return;
@@ -207,24 +221,32 @@ void PartitionPersister::start_sync(std::uint64_t now_ns) noexcept {
 void PartitionPersister::sync_over() noexcept {
   if (sync_error_ == 0) {
     durable_end_ = std::max(durable_end_, sync_end_);
+    first_wanted_ = want_durable_;
     ++syncs_;
     if (trouble_ == Trouble::sync) well(Trouble::sync);
   } else {
-    if (!topic_syncs()) lose_unsynced();
+    if (!ring_keeps_unsynced()) lose_unsynced();
     trouble(Trouble::sync, sync_error_, monotonic_ns());
   }
   publish();
 }
 
-// Policy none: the ring may not have it any more, and nobody knows whether the disk does.
+// The ring may not have it any more, and nobody knows whether the disk does: also what was written, or is on its way,
+// since the sync was submitted, and of a claim that was taken in part all.
 void PartitionPersister::lose_unsynced() noexcept {
-  PersisterArea& area = partition_->control().persister;
+  Control& control = partition_->control();
+  const bool whole = intake_.taken_end() == intake_.boundary();
+  const Offset end = std::max(sync_end_, whole ? intake_.taken_end() : intake_.known_end());
   // relaxed: only the holder of the role writes them.
-  if (area.lost_end.load(std::memory_order_relaxed) <= area.lost_begin.load(std::memory_order_relaxed)) {
-    area.lost_begin.store(durable_end_, std::memory_order_relaxed);
-  }
-  area.lost_end.store(sync_end_, std::memory_order_release);  // S6
-  want_durable_ = durable_end_;
+  const std::uint64_t count =
+      std::min<std::uint64_t>(control.persister.lost_count.load(std::memory_order_relaxed), kLostRanges);
+  const Offset before = count > 0 ? control.lost[count - 1].to.load(std::memory_order_relaxed) : 0;
+  const bool grows = count == kLostRanges || (count > 0 && before >= durable_end_);
+  LostRange& lost = control.lost[grows ? count - 1 : count];
+  if (!grows) lost.from.store(durable_end_, std::memory_order_relaxed);
+  lost.to.store(std::max(before, end), std::memory_order_release);
+  if (!grows) control.persister.lost_count.store(count + 1, std::memory_order_release);  // S6
+  want_durable_ = first_wanted_ = durable_end_;
 }
 
 void PartitionPersister::io_completed(IoOperation& operation, int error) noexcept {
@@ -282,7 +304,9 @@ void PartitionPersister::publish() noexcept {
   };
   raise(area.written_end, written_end_);
   raise(area.durable_end, durable_end_);
-  reclaimable_end_ = std::max(reclaimable_end_, align_down(topic_syncs() ? durable_end_ : written_end_, kBlock));
+  const Offset safe = topic_syncs() ? durable_end_ : written_end_;
+  row_.note_safe(safe);
+  reclaimable_end_ = std::max(reclaimable_end_, align_down(safe, kBlock));
   raise(area.reclaimable_end, reclaimable_end_);
   // relaxed: for display.
   area.records_written.store(records_, std::memory_order_relaxed);
@@ -292,24 +316,17 @@ void PartitionPersister::publish() noexcept {
 
 void PartitionPersister::tend_segments(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::working) return;
-  row_.close_finished(topic_syncs() ? durable_end_ : written_end_);
+  row_.close_finished();
   row_.prepare(written_end_, now_ns);  // a disk that is full for a spare is trouble only when the segment is needed
   if (!row_.writers().empty() && row_.writers().back()->base() > newest_base_) {
     newest_base_ = row_.writers().back()->base();
     // So that recovery reads no more than the newest segments, whatever the policy.
     if (!topic_syncs()) want_durable(newest_base_);
   }
-  if (!row_.rolled() || now_ns < retain_again_ns_) return;
+  if (!row_.surplus() || now_ns < retain_again_ns_) return;
   retain_again_ns_ = now_ns + kMillisecond;
   try {
-    const WriterRow::Expiry expiry = row_.plan(topic_syncs() ? durable_end_ : written_end_);
-    if (expiry.bases.empty()) return;
-    auto& retained_begin = partition_->control().persister.retained_begin;
-    // S5. seq_cst: before any system call that could let a reader see other bytes under an old segment's descriptor.
-    if (retained_begin.load(std::memory_order_relaxed) < expiry.retained_begin) {
-      retained_begin.store(expiry.retained_begin, std::memory_order_seq_cst);
-    }
-    row_.expire(expiry);
+    row_.expire();
   } catch (const std::exception&) {
     retain_again_ns_ = now_ns + 1000 * kMillisecond;  // until then its files stay
   }
@@ -330,7 +347,7 @@ std::uint64_t PartitionPersister::next_step_ns(std::uint64_t now_ns) const noexc
   if (backlog_since_ns_ != 0) at(backlog_since_ns_ + kLazyNs);
   if (unsynced_since_ns_ != 0) at(unsynced_since_ns_ + partition_->config().sync_interval_ms * kMillisecond);
   if (stuck_since_ns_ != 0) at(repair_again_ns_);
-  if (trouble_ == Trouble::sync) at(sync_again_ns_);
+  if (trouble_ == Trouble::sync && under_way_ == 0) at(sync_again_ns_);
   // Wanted, nothing under way: buffers or segments were not to be had.
   if (under_way_ == 0 && want_written_ > written_end_ && intake_.known_end() > written_end_) at(now_ns + kMillisecond);
   return next;
@@ -339,8 +356,8 @@ std::uint64_t PartitionPersister::next_step_ns(std::uint64_t now_ns) const noexc
 std::uint64_t PartitionPersister::drowsy_ns() const noexcept {
   const std::uint64_t interval_ns = partition_->config().sync_interval_ms * kMillisecond;
   switch (partition_->config().sync) {
-    case SyncPolicy::every_batch: return kDrowsyMinNs;
-    case SyncPolicy::interval: return std::clamp(interval_ns, kDrowsyMinNs, kDrowsyMaxNs);
+    case SyncPolicy::every_batch: return kDrowsyBatchNs;
+    case SyncPolicy::interval: return std::min(interval_ns, kDrowsyMaxNs);
     case SyncPolicy::none: break;
   }
   return kDrowsyMaxNs;

@@ -19,7 +19,8 @@
 //   index submitted, bytes not  an entry that covers too much  it ends beyond written_end and does not count (INV-5);
 //   landed                                                     without a ring its CRC does not match, and the other
 //                                                              home has what was synced
-//   written_end stored          bytes and entries whole        policy none: goes on there; else from durable_end
+//   written_end stored          bytes and entries whole        policy none, and `overwrite`: syncs it and goes on there;
+//                                                              else from durable_end
 //   sync submitted              some of it                     durable_end did not move: writes from there again
 //   durable_end stored, space   synced                         gives the space back itself
 //   not given back
@@ -33,13 +34,17 @@
 //   processes live                                             ring before they all have ended
 //
 //   fails                       here
-//   write, index write          all from the last safe boundary (durable_end; under none written_end) is taken from the
-//                               ring again, after a back-off, once nothing is under way
-//   sync, topic syncs           the same: the ring still has it, for space is given back at durable_end only
-//   sync, policy none           [durable_end, written_end) is lost_begin .. lost_end: waits for it answer `lost`
-//   new segment (no space)      nothing is taken until it can be made; producers see it when the ring is full
+//   write, index write          all from the last safe boundary (durable_end where the ring keeps what is not durable,
+//                               else written_end) is taken from the ring again, after a back-off, once nothing is
+//                               under way
+//   sync, the ring keeps it     the same: space is given back at durable_end only
+//   sync, policy none, or       from durable_end on, all that was taken is one of control's lost ranges: waits for it
+//   `overwrite`                 answer `lost`; synced again after a back-off
+//   new segment (no space)      the oldest goes early where retention is limited; else nothing is taken until it can be
+//                               made, what is written is synced, and producers see it when the ring is full
 //   horizon                     no claim goes past the old one
-//   ring can't be right         nothing more is taken; looked at again after a back-off
+//   ring can't be right         what lies before goes to disk; nothing more is taken; looked at again after a back-off
+//   no memory while taking      as a write
 //   two failures in a row       each goes back to a boundary that was true before: watermarks never move back
 //
 // Invariants. A block with a write under way is not submitted again. An index home without which what was promised is
@@ -105,7 +110,7 @@ class PartitionPersister final : public IoOwner {
   // When step() has something to do even if nothing happens; UINT64_MAX: never.
   std::uint64_t next_step_ns(std::uint64_t now_ns) const noexcept;
   bool idle() const noexcept;  // nothing taken, under way or waited for
-  // For how long new records may lie unnoticed once there have been none for a while.
+  // For how long new records may lie unnoticed at most.
   std::uint64_t drowsy_ns() const noexcept;
 
   // Somebody of this process wants everything that is committed by now written, or written and synced.
@@ -130,6 +135,7 @@ class PartitionPersister final : public IoOwner {
   void want_durable(Offset end) noexcept {
     want_written(end);
     want_durable_ = std::max(want_durable_, end);
+    if (first_wanted_ <= durable_end_) first_wanted_ = end;
   }
   void look(std::uint64_t now_ns) noexcept;
   void note_wishes(std::uint64_t now_ns) noexcept;
@@ -148,6 +154,10 @@ class PartitionPersister final : public IoOwner {
   void store_state(PersisterState state, int error) noexcept;
   void tell(PersisterChange change, int error = 0) noexcept;
   bool topic_syncs() const noexcept { return partition_->config().sync != SyncPolicy::none; }
+  // What is not durable can be written again from the ring.
+  bool ring_keeps_unsynced() const noexcept {
+    return topic_syncs() && partition_->config().on_full != OnFull::overwrite;
+  }
   bool pressed() const noexcept;  // more than half of the ring waits to be given back
 
   std::shared_ptr<Partition> partition_;
@@ -170,12 +180,13 @@ class PartitionPersister final : public IoOwner {
   // Wishes.
   Offset want_written_ = 0;
   Offset want_durable_ = 0;
+  Offset first_wanted_ = 0;    // of the wishes for durable bytes the oldest that is not met, if past durable_end_
   bool write_wished_ = false;  // seen, and not yet turned into an offset
   bool sync_wished_ = false;
   std::uint32_t wake_seen_ = 0;
   std::uint32_t sync_wanted_seen_ = 0;
   Offset reserved_end_ = 0;              // as loaded by look()
-  std::uint64_t looked_ns_ = 0;          // when look() last ran
+  std::uint64_t looked_ns_ = 0;          // when look() last ran; what it did not find came later
   std::uint64_t backlog_since_ns_ = 0;   // since when something known is not taken; 0: all is
   std::uint64_t unsynced_since_ns_ = 0;  // since when something known is not durable; 0: all is
 

@@ -79,7 +79,7 @@ bool PartitionPersister::take_role(std::uint64_t now_ns) noexcept {
   trouble_ = Trouble::none;
   retry_ns_ = sync_again_ns_ = horizon_again_ns_ = retain_again_ns_ = 0;
   looked_ns_ = backlog_since_ns_ = unsynced_since_ns_ = stuck_since_ns_ = 0;
-  want_written_ = want_durable_ = 0;
+  want_written_ = want_durable_ = first_wanted_ = 0;
   known_home_.reset();
   write_wished_ = sync_wished_ = true;  // whatever the last holder was asked for
   store_state(PersisterState::working, 0);
@@ -104,7 +104,7 @@ bool PartitionPersister::settle(std::uint64_t now_ns) noexcept try {
     trouble(Trouble::ring, EBADMSG, now_ns);
     return false;
   }
-  const Offset at = topic_syncs() ? watermarks->durable_end : watermarks->written_end;
+  const Offset at = ring_keeps_unsynced() ? watermarks->durable_end : watermarks->written_end;
   const SegmentWriter* const writer = row_.find(at);
   if (writer != nullptr) known_home_ = writer->durable_home(at);
   intake_.clear();
@@ -112,12 +112,16 @@ bool PartitionPersister::settle(std::uint64_t now_ns) noexcept try {
   retry_ns_ = now_ns + kBusySegmentNs;
   if (row_.store().busy_segment(at)) return false;
   row_.store().remove_leftovers();
+  sync_directory(row_.store().directory());  // a segment's maker may have died before it did
   const std::optional<Tail> tail = read_tail(*partition_, row_, at, *watermarks, known_home_);
   if (!tail) return false;
   retry_ns_ = 0;
   known_home_.reset();
   intake_.start(tail->start());
-  written_end_ = durable_end_ = at;
+  written_end_ = at;
+  // After a failure of our own it is the next sync that promises what lies before: only then is known_home_ not needed.
+  durable_end_ = trouble_ == Trouble::none ? at : watermarks->durable_end;
+  if (SegmentWriter* const opened = row_.find(at)) opened->touch();
   reclaimable_end_ = watermarks->reclaimable_end;
   records_ = tail->records;
   newest_base_ = row_.segment_base(at);
@@ -189,7 +193,7 @@ void PartitionPersister::trouble(Trouble what, int error, std::uint64_t now_ns) 
   trouble_ = what;
   const std::uint64_t again_ns = now_ns + back_off_ns_;
   const bool breaks = what == Trouble::write || what == Trouble::ring || what == Trouble::settle ||
-                      (what == Trouble::sync && topic_syncs());
+                      (what == Trouble::sync && ring_keeps_unsynced());
   if (what == Trouble::horizon)
     horizon_again_ns_ = again_ns;
   else if (what == Trouble::sync && !breaks)

@@ -179,9 +179,8 @@ bool Persister::Impl::round(std::unique_lock<std::mutex>& lock) noexcept {
     entry.persister->step(now_ns);
     next_ns = std::min(next_ns, entry.persister->next_step_ns(now_ns));
     const bool holds = entry.persister->holds_role();
-    next_ns = std::min(next_ns, now_ns + (!drowsy ? (holds ? kSleepNs : kElectNs)
-                                          : holds ? entry.persister->drowsy_ns()
-                                                  : kElectDrowsyNs));
+    const std::uint64_t drowsy_ns = holds ? entry.persister->drowsy_ns() : kElectDrowsyNs;
+    next_ns = std::min(next_ns, now_ns + (drowsy ? drowsy_ns : std::min(drowsy_ns, holds ? kSleepNs : kElectNs)));
     idle = idle && entry.persister->idle();
   }
   drop_gone();

@@ -32,13 +32,17 @@ bool in_noticed_gap(const Control& control, Offset end, std::uint64_t count) noe
   return false;
 }
 
-// Gaps that control has forgotten are in the segments.
+// Gaps that control has forgotten, and what was lost with an earlier ring, are in the segments.
 bool in_recorded_gap(const Partition& partition, Offset end) noexcept try {
   const std::shared_ptr<const Partition> borrowed(std::shared_ptr<const Partition>(), &partition);
   SegmentHistory history(partition.paths().data, partition.config(), partition.number(), borrowed);
-  for (Offset at = history.boundary_before(end - 1); at < end;) {
+  // Before the first segment there is no boundary: what lies there is a gap as a whole.
+  const Offset inside = align_down(end - 1, kRecordAlign);
+  for (Offset at = std::min(history.boundary_before(inside), inside); at < end;) {
     const HistoryRead read = history.read(at);
-    if (read.status == HistoryStatus::gap && read.end >= end) return read.cause == GapCause::overwritten;
+    if (read.status == HistoryStatus::gap && read.end >= end) {
+      return read.cause == GapCause::overwritten || read.cause == GapCause::crash || read.cause == GapCause::damaged;
+    }
     if ((read.status != HistoryStatus::data && read.status != HistoryStatus::gap) || read.end <= at) return false;
     at = read.end;
   }
@@ -48,6 +52,8 @@ bool in_recorded_gap(const Partition& partition, Offset end) noexcept try {
 }
 
 bool in_gap(const Partition& partition, Offset end) noexcept {
+  if (end == 0) return false;
+  if (end <= partition.begin()) return in_recorded_gap(partition, end);  // of an earlier ring
   if (partition.config().on_full != OnFull::overwrite) return false;
   const Control& control = partition.control();
   const std::uint64_t count = control.persister.gap_count.load(std::memory_order_acquire);  // V1
@@ -59,15 +65,20 @@ bool in_gap(const Partition& partition, Offset end) noexcept {
   return end <= oldest && in_recorded_gap(partition, end);
 }
 
-bool in_failed_sync(const PersisterArea& area, Offset end) noexcept {
-  const Offset lost_end = area.lost_end.load(std::memory_order_acquire);  // S6
-  return end <= lost_end && end > area.lost_begin.load(std::memory_order_relaxed);
+bool in_failed_sync(const Control& control, Offset end) noexcept {
+  const std::uint64_t count = control.persister.lost_count.load(std::memory_order_acquire);  // S6
+  for (std::size_t i = 0; i < std::min<std::uint64_t>(count, kLostRanges); ++i) {
+    // relaxed, acquire: `from` stands when the count shows the range; `to` may grow.
+    if (control.lost[i].from.load(std::memory_order_relaxed) >= end) return false;
+    if (end <= control.lost[i].to.load(std::memory_order_acquire)) return true;
+  }
+  return false;
 }
 
 Answer look(const Partition& partition, Offset end, bool durable) noexcept {
   const PersisterArea& area = partition.control().persister;
   const Offset reached = (durable ? area.durable_end : area.written_end).load(std::memory_order_acquire);  // V1
-  if (durable && in_failed_sync(area, end)) return Answer::lost;
+  if (durable && in_failed_sync(partition.control(), end)) return Answer::lost;
   if (reached < end) return Answer::no;
   return in_gap(partition, end) ? Answer::lost : Answer::yes;
 }
@@ -164,9 +175,8 @@ Durable Persister::drain(Partition& partition, Deadline deadline) noexcept {
   if (mark_.forked()) return Durable::forked;
   const Offset end = find_committed_end(partition).end;
   const Durable result = wait(partition, end, Level::durable, deadline);
-  const PersisterArea& area = partition.control().persister;
   // A gap that the last record lies in has been recorded by then; a failed sync is another matter.
-  const bool gap = result == Durable::lost && !in_failed_sync(area, end);
+  const bool gap = result == Durable::lost && !in_failed_sync(partition.control(), end);
   return gap ? Durable::yes : result;
 }
 

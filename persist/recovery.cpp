@@ -151,12 +151,15 @@ void check_sealable(const std::string& directory, const RecoveredLog& recovered)
 }
 
 int sync_recovered(const std::string& directory, const LogIdentity& log, const RecoveredLog& recovered) noexcept try {
+  bool any = false;
   for (const Offset base : list_segments(directory, log.segment_bytes)) {
     if (base + log.segment_bytes <= recovered.synced_end || base >= recovered.end) continue;
     const FileDescriptor fd = try_open_file(directory + "/" + segment_name(base), O_RDONLY);
     if (!fd && errno == ENOENT) continue;  // expired meanwhile
     if (!fd || ::fdatasync(fd.get()) != 0) return errno;
+    any = true;
   }
+  if (any) sync_directory(directory);  // a segment's maker may have died before it did
   return 0;
 } catch (const Error& error) {
   return error.errno_value() != 0 ? error.errno_value() : EIO;

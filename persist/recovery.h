@@ -52,7 +52,7 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
 // handed out.
 void check_sealable(const std::string& directory, const RecoveredLog& recovered);
 
-// Syncs the segments that hold [synced_end, end), so that the end may be promised. Returns 0 or an errno.
+// Syncs the segments that hold [synced_end, end), and their names, so that the end may be promised. Returns 0 or an errno.
 int sync_recovered(const std::string& directory, const LogIdentity& log, const RecoveredLog& recovered) noexcept;
 
 // What the horizon file must say before the next ring is created: it begins at the old horizon, rounded up to a

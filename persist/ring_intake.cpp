@@ -102,21 +102,20 @@ int RingIntake::take(Offset urgent_end) noexcept try {
 // One piece from taken_end() on, at most to `cut`. None is made when there is no buffer, or no segment yet.
 int RingIntake::take_piece(Offset cut) noexcept try {
   int error = 0;
-  Piece piece;
-  if (!begin_piece(taken_end(), error, piece)) return error;
-  const Offset to = std::min({cut, align_down(piece.begin, kRangeBytes) + piece_bytes_, piece.writer->end()});
   const Offset from = taken_end();
-  const bool whole = fill(piece, to, error);
-  if (!whole && error == 0) {
-    lapped();
-    piece.end = std::min(piece.end, boundary());  // whole claims that were copied in time are kept
+  Piece& piece = pieces_.emplace_back();  // first: with no memory for it nothing was taken
+  if (!begin_piece(from, error, piece)) {
+    pieces_.pop_back();
+    return error;
   }
+  const Offset to = std::min({cut, align_down(piece.begin, kRangeBytes) + piece_bytes_, piece.writer->end()});
+  if (!fill(piece, to, error) && error == 0) lapped();  // whole claims that were copied in time are kept
   if (error != 0 || piece.end <= from) {
     buffers_.give_back_large(piece.buffer);
+    pieces_.pop_back();
     return error;
   }
   finish_piece(piece);
-  pieces_.push_back(piece);
   collect();
   return 0;
 } catch (...) {
@@ -234,18 +233,20 @@ int RingIntake::take_gap() noexcept try {
 // resume in a later range, a piece with the zeros at that one's beginning.
 int RingIntake::take_gap_record(Offset to) noexcept try {
   int error = 0;
-  Piece head, tail;
   const Offset from = taken_end();
   const Offset head_end = std::min(to, range_begin_of(from) + kRangeBytes);
   const Offset tail_begin = range_begin_of(to);
   const bool has_tail = tail_begin >= head_end && to > tail_begin;
-  if (!begin_piece(from, error, head)) return error;
-  if (has_tail) {
-    tail.buffer = buffers_.take_large();
-    if (tail.buffer == nullptr) {
-      buffers_.give_back_large(head.buffer);
-      return 0;
-    }
+  const std::size_t before = pieces_.size();
+  pieces_.resize(before + (has_tail ? 2 : 1));  // first, as in take_piece()
+  Piece& head = pieces_[before];
+  Piece& tail = pieces_.back();
+  const bool begun = begin_piece(from, error, head);
+  if (begun && has_tail) tail.buffer = buffers_.take_large();
+  if (!begun || (has_tail && tail.buffer == nullptr)) {
+    if (begun) buffers_.give_back_large(head.buffer);
+    pieces_.resize(before);
+    return error;
   }
   std::byte* const header = head.buffer + (from - head.begin);
   builder_.gap(to, GapCause::overwritten, std::span<std::byte, kRecordHeaderBytes>(header, kRecordHeaderBytes));
@@ -253,7 +254,6 @@ int RingIntake::take_gap_record(Offset to) noexcept try {
   builder_.zeros(head_end - from - kRecordHeaderBytes);
   head.end = head_end;
   finish_piece(head);
-  pieces_.push_back(head);
   if (to > head_end) builder_.skip(tail_begin);
   if (has_tail) {
     tail.operation = {&owner_, IoPurpose::log_bytes, false};
@@ -263,7 +263,6 @@ int RingIntake::take_gap_record(Offset to) noexcept try {
     std::memset(tail.buffer, 0, to - tail_begin);
     builder_.zeros(to - tail_begin);
     finish_piece(tail);
-    pieces_.push_back(tail);
   }
   return 0;
 } catch (...) {

@@ -63,7 +63,8 @@ class RingIntake {
 
   // Copies what is known and not yet taken: whole ranges if there is much, also a partly filled one if it lies before
   // `urgent_end`. Returns an errno: 0, that of a segment that can't be had, or EBADMSG when the ring's bytes can't be
-  // right. A segment that is not free yet: 0, and nothing is taken.
+  // right. A segment that is not free yet: 0, and nothing is taken. ENOMEM: what was taken may have no mark: start()
+  // again.
   int take(Offset urgent_end) noexcept;
 
   // Puts entries into the index of their segments, group by group: those whose log bytes are written, or (`ahead`) all.

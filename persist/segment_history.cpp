@@ -40,6 +40,7 @@ SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& 
     : directory_(directory),
       log_(LogIdentity::of(config, partition_number)),
       overwrite_(config.on_full == OnFull::overwrite),
+      rewrites_(partition && config.on_full != OnFull::overwrite && config.sync != SyncPolicy::none),
       partition_(std::move(partition)),
       recovered_(partition_ ? RecoveredLog{} : recover(directory, log_, io)),
       row_(directory, log_),
@@ -163,15 +164,19 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
     return gap(from, end, GapCause::overwritten);
   }
   const Offset range_end = piece.bad_range + kRangeBytes;
-  if (partition_ && piece.fault != RangeFault::record && limit_now < range_end) {
-    // The range that the persister is filling: its entry may be under way this very moment. The ring holds it still.
-    const CheckedRange& again = reader_.check(piece.bad_range, limit_now, true);
-    if (again.checked_end >= limit_now) {
+  const Offset durable = rewrites_ ? durable_end() : kOffsetEnd;
+  if (from >= durable || (partition_ && piece.fault != RangeFault::record && limit_now < range_end)) {
+    // What is written again, or the range that the persister is filling: its entry may be under way this very moment.
+    // The ring holds it still.
+    const Offset wanted = std::min(limit_now, range_end);
+    const CheckedRange& again = reader_.check(piece.bad_range, wanted, true);
+    if (again.checked_end >= wanted) {
       const SegmentReader::Piece retried = reader_.piece(from, to);
       if (retried.what == SegmentReader::Piece::What::records && !expired(from)) return data(from, retried);
     }
     return nothing(from, HistoryStatus::nothing);
   }
+  to = std::min(to, durable);
   Offset end = gap_end(range_end, to);
   const bool swallows_tail = partition_ && end == limit_now && !is_aligned(end, kRangeBytes);
   if (swallows_tail) {

@@ -78,6 +78,9 @@ class SegmentHistory : public History {
   std::string directory_;
   LogIdentity log_;
   bool overwrite_;
+  // Who takes the persister's role begins at durable_end, and writes anew what the index says of the log behind it.
+  // The ring has all of that, so there nothing is damage yet.
+  bool rewrites_ = false;
   std::shared_ptr<const Partition> partition_;
   RecoveredLog recovered_;
   bool synced_ = false;  // without a ring: the recovered end is on disk for certain

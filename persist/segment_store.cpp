@@ -75,14 +75,17 @@ std::vector<std::string> SegmentStore::spares() const {
 }
 
 void SegmentStore::make_spare_of(Offset base) {
-  rename_or_throw(in_directory(segment_name(base)),
-                  in_directory(std::string(kSparePrefix) + std::to_string(random_u64())));
+  const std::string from = in_directory(segment_name(base));
+  const std::string to = in_directory(std::string(kSparePrefix) + std::to_string(random_u64()));
+  if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't rename " + from);
 }
 
-void SegmentStore::expire(std::span<const Offset> bases) {
-  std::size_t spare_count = spares().size();
+void SegmentStore::expire(std::span<const Offset> bases, std::size_t spares_max) {
+  const std::vector<std::string> names = spares();
+  for (std::size_t i = spares_max; i < names.size(); ++i) remove_file(in_directory(names[i]));
+  std::size_t spare_count = std::min(names.size(), spares_max);
   for (const Offset base : bases) {
-    if (spare_count < kSparesMax) {
+    if (spare_count < spares_max) {
       make_spare_of(base);
       ++spare_count;
     } else {

@@ -51,9 +51,10 @@ class SegmentStore {
 
   std::vector<Offset> list() const { return list_segments(directory_, log_.segment_bytes); }
 
-  // Takes the segments out of the row: each becomes a spare, or, when there are kSparesMax already, is removed. The
-  // caller has stored retained_begin past them before. Oldest first, so that a crash leaves no hole. Throws Error.
-  void expire(std::span<const Offset> bases);
+  // Takes the segments out of the row: each becomes a spare, or, when there are `spares_max` already, is removed; and so
+  // are more spares than that. The caller has stored retained_begin past them before. Oldest first, so that a crash
+  // leaves no hole. Nothing for one that is gone already. Throws Error.
+  void expire(std::span<const Offset> bases, std::size_t spares_max = kSparesMax);
   // Removes segments for good, newest first, and syncs the directory: what was sealed away must not come back after a
   // later seal, which would not know it for dead. Throws Error.
   void remove(std::span<const Offset> bases);

@@ -113,11 +113,14 @@ bool SegmentWriter::settled() const noexcept {
          std::none_of(blocks_.begin(), blocks_.end(), [](const Block& b) { return b.index.dirty(); });
 }
 
-// A full block is never written again, so its homes need no care any more; the next sync covers it through the file.
-void SegmentWriter::forget_full_blocks() noexcept {
+// A full block is never written again, so its homes need no care any more; unless writing begins again inside it after
+// a failure: which home is on disk for certain only we know then.
+void SegmentWriter::forget_full_blocks(Offset safe_end) noexcept {
   while (blocks_.size() > 1) {
     const Block& block = blocks_.front();
-    if (!block_full(block) || block.index.dirty() || block.operation.under_way || sync_.under_way) return;
+    if (block.index.first() + kIndexBlockLogBytes > safe_end || !block_full(block) || block.index.dirty() ||
+        block.operation.under_way || sync_.under_way)
+      return;
     blocks_.pop_front();
   }
 }

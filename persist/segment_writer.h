@@ -71,7 +71,8 @@ class SegmentWriter {
 
   // Nothing more to do here once its log bytes are written.
   bool settled() const noexcept;
-  void forget_full_blocks() noexcept;
+  // `safe_end`: writing never begins again before it.
+  void forget_full_blocks(Offset safe_end) noexcept;
 
  private:
   struct Block {

@@ -1,3 +1,5 @@
+// ORDER.
+//   S5 retained_begin -> history readers, who look after copying: it is past a segment before its file is used again
 #include "spillway/persist/writer_row.h"
 
 #include <algorithm>
@@ -24,7 +26,9 @@ WriterRow::WriterRow(const Partition& partition, IoOwner& owner)
 void WriterRow::load(const HorizonFields& horizon) {
   open_.clear();
   horizon_ = horizon;
-  rolled_ = true;
+  safe_end_ = 0;
+  crowded_ = false;
+  surplus_ = true;
   prepared_ = kOffsetEnd;
   HorizonSlot slot{};
   slot.begin = horizon.begin;
@@ -65,9 +69,14 @@ SegmentWriter* WriterRow::open(Offset offset, int& error) noexcept try {
     if (!file) return nullptr;
     return &take(std::move(*file));
   }
-  SegmentWriter& writer = take(store_.make_segment(birth_of(base)));
+  if (limited()) {
+    close_finished();
+    let_go(room(), 1);
+    crowded_ = existing_.size() >= room();
+    if (crowded_) return nullptr;
+  }
+  SegmentWriter& writer = take(make(base));
   existing_.insert(base);
-  rolled_ = true;
   return &writer;
 } catch (const Error& e) {
   error = errno_of(e);
@@ -75,6 +84,19 @@ SegmentWriter* WriterRow::open(Offset offset, int& error) noexcept try {
 } catch (...) {
   error = ENOMEM;
   return nullptr;
+}
+
+// A disk that is full before as much is there as is to be retained: the oldest goes early, or producers would stop.
+SegmentFile WriterRow::make(Offset base) {
+  const std::size_t count = existing_.size();
+  try {
+    return store_.make_segment(birth_of(base));
+  } catch (const Error& e) {
+    if (e.code() != Code::no_space || !limited()) throw;
+    let_go(count, 1);
+    if (existing_.size() == count) throw;
+  }
+  return store_.make_segment(birth_of(base));
 }
 
 SegmentWriter& WriterRow::take(SegmentFile file) {
@@ -94,13 +116,14 @@ bool WriterRow::index_under_way() const noexcept {
   return std::any_of(open_.begin(), open_.end(), [](const auto& w) { return w->index_under_way(); });
 }
 
-void WriterRow::close_finished(Offset end) noexcept {
-  for (const auto& writer : open_) writer->forget_full_blocks();
-  while (open_.size() > 1 && open_.front()->end() <= end && open_.front()->settled()) open_.pop_front();
+void WriterRow::close_finished() noexcept {
+  for (const auto& writer : open_) writer->forget_full_blocks(safe_end_);
+  while (open_.size() > 1 && open_.front()->end() <= safe_end_ && open_.front()->settled()) open_.pop_front();
 }
 
 int WriterRow::prepare(Offset written_end, std::uint64_t now_ns) noexcept try {
   if (open_.empty() || now_ns < prepare_again_ns_) return 0;
+  if (limited() && existing_.size() >= room()) return 0;  // the oldest one's file will do
   const SegmentWriter& newest = *open_.back();
   if (newest.base() == prepared_ || written_end < newest.base() + store_.log().segment_bytes / 2) return 0;
   prepare_again_ns_ = now_ns + kPrepareAgainNs;
@@ -114,21 +137,38 @@ int WriterRow::prepare(Offset written_end, std::uint64_t now_ns) noexcept try {
   return ENOMEM;
 }
 
-WriterRow::Expiry WriterRow::plan(Offset keep_from) {
-  Expiry expiry;
-  const std::uint64_t retain_bytes = partition_.config().retain_bytes;
-  const std::vector<Offset> bases(existing_.begin(), existing_.end());
-  expiry.bases = plan_retention({bases, store_.log().segment_bytes, retain_bytes, keep_from, 0});
-  // Those that could not go yet, because what they hold is not safe, are looked at again.
-  const std::size_t kept = bases.size() - expiry.bases.size();
-  rolled_ = retain_bytes != 0 && kept > 1 && kept * store_.log().segment_bytes > retain_bytes;
-  if (!expiry.bases.empty()) expiry.retained_begin = bases[expiry.bases.size()];
-  return expiry;
+std::uint64_t WriterRow::room() const noexcept {
+  return std::max<std::uint64_t>(partition_.config().retain_bytes / store_.log().segment_bytes, 2);
 }
 
-void WriterRow::expire(const Expiry& expiry) {
-  for (const Offset base : expiry.bases) existing_.erase(base);
-  store_.expire(expiry.bases);
+void WriterRow::expire() {
+  if (limited())
+    let_go(room(), 0);
+  else
+    surplus_ = false;
+}
+
+// What must go so that what stays, and `coming` more, are at most `room`, as far as it may go. Spares count, too.
+void WriterRow::let_go(std::uint64_t room, std::uint64_t coming) {
+  const std::uint64_t segment_bytes = store_.log().segment_bytes;
+  const std::vector<Offset> bases(existing_.begin(), existing_.end());
+  const Offset keep_from = open_.empty() ? safe_end_ : std::min(safe_end_, open_.front()->base());
+  const std::vector<Offset> going = plan_retention({bases, segment_bytes, room * segment_bytes, keep_from, coming});
+  if (!going.empty()) {
+    auto& retained_begin = partition_.control().persister.retained_begin;
+    const Offset begin = bases[going.size()];
+    // relaxed: only the holder of the role writes it. S5, seq_cst: before any system call that could let a reader see
+    // other bytes under an old segment's descriptor.
+    if (retained_begin.load(std::memory_order_relaxed) < begin) retained_begin.store(begin, std::memory_order_seq_cst);
+  }
+  const std::uint64_t staying = bases.size() - going.size();
+  const std::size_t spares_max = room > staying ? std::min<std::uint64_t>(room - staying, kSparesMax) : 0;
+  store_.expire({}, spares_max);
+  for (const Offset base : going) {
+    store_.expire({&base, 1}, spares_max);
+    existing_.erase(base);
+  }
+  surplus_ = existing_.size() > room;
 }
 
 }  // namespace spillway

@@ -1,8 +1,10 @@
 // The segments of one partition as the holder of its persister role sees them: those that exist, those that are open
 // for writing, the next one, the ones that expire.
 //
-// Making, recycling and expiring happen here and wait for the file system (not for log bytes); all of it ahead of need,
-// except where the disk is full.
+// Making, recycling and expiring happen here and wait for the file system (not for log bytes). While less is there than
+// is to be retained, the next file is made ahead of need; then the oldest segment goes, when the next one is begun and
+// not before, and its file is used again: so the limit holds at any instant, spares included, and readers keep what they
+// can. Only a spare in which a dead process' I/O is under way comes on top.
 // Thread safety: one thread at a time (the persister's mutex).
 #pragma once
 
@@ -41,7 +43,7 @@ class WriterRow {
   // The writer of the segment that holds `offset`, if it is open.
   SegmentWriter* find(Offset offset) noexcept;
   // The same; opens or makes it. nullptr: not now. `error` is then an errno, or 0: I/O of a dead process is still
-  // under way in it.
+  // under way in it, or the row is crowded().
   SegmentWriter* open(Offset offset, int& error) noexcept;
   // Takes one that was opened by somebody else into the row.
   SegmentWriter& take(SegmentFile file);
@@ -50,26 +52,28 @@ class WriterRow {
   // Up to where index entries are written; kOffsetEnd when nothing is missing.
   Offset index_end() const noexcept;
   bool index_under_way() const noexcept;
-  // Closes what is finished: all of it lies before `end`, where writing would begin again after a failure; nothing is
-  // under way, nothing to sync.
-  void close_finished(Offset end) noexcept;
+  // Where writing would begin again after a failure: segments before it may be closed, and may go.
+  void note_safe(Offset end) noexcept { safe_end_ = end; }
+  // Closes what is finished: all of it is safe; nothing is under way, nothing to sync.
+  void close_finished() noexcept;
 
   // Half-way through a segment: makes sure that the next one costs no allocation. Returns 0 or an errno; called
   // again, it tries again after a second.
   int prepare(Offset written_end, std::uint64_t now_ns) noexcept;
-  // True once since a segment was made: then it is time to look at retention.
-  bool rolled() const noexcept { return rolled_; }
-  // What has to go, oldest first, and where the log then begins (a claim boundary). The caller stores that and calls
-  // expire(). `keep_from`: nothing at or after it goes.
-  struct Expiry {
-    std::vector<Offset> bases;
-    Offset retained_begin = 0;
-  };
-  Expiry plan(Offset keep_from);
-  void expire(const Expiry& expiry);  // throws Error
+  // The next segment can't be made before the oldest has gone, which is not safe or not synced yet.
+  bool crowded() const noexcept { return crowded_; }
+  // There may be more segments than are retained, of earlier holders or since an expiry failed.
+  bool surplus() const noexcept { return surplus_; }
+  // Lets the oldest go until what stays fits, as far as they are safe. Throws Error; what has not gone then goes when
+  // it is called again.
+  void expire();
 
  private:
   SegmentBirth birth_of(Offset base) const noexcept;
+  bool limited() const noexcept { return partition_.config().retain_bytes != 0; }
+  std::uint64_t room() const noexcept;  // how many segments are retained at most
+  void let_go(std::uint64_t room, std::uint64_t coming);
+  SegmentFile make(Offset base);
 
   const Partition& partition_;
   IoOwner& owner_;
@@ -77,7 +81,9 @@ class WriterRow {
   HorizonFields horizon_;
   std::set<Offset> existing_;
   std::deque<std::unique_ptr<SegmentWriter>> open_;  // ascending
-  bool rolled_ = false;
+  Offset safe_end_ = 0;
+  bool crowded_ = false;
+  bool surplus_ = false;
   Offset prepared_ = kOffsetEnd;  // base of the segment for whose successor was cared
   std::uint64_t prepare_again_ns_ = 0;
 };

@@ -145,6 +145,32 @@ TEST_CASE("live history: damage does not swallow the range that is being filled,
   CHECK(drain(history, before.last.begin).events == wanted);
 }
 
+TEST_CASE("live history: behind durable_end nothing is damage while a new persister writes it and its index again") {
+  LiveScene scene;
+  scene.log.fill_to(3 * kRangeBytes + 4096, 50);
+  scene.log.flush(0);
+  const Offset durable = scene.log.boundary_from(kRangeBytes - 4096);
+  scene.persisted(scene.log.end(), durable);
+  // The image that the new one begins with has no entries past durable_end.
+  zero_fill(scene.log.path_of(0), index_block_pos(kSegment, 0, 0) + sizeof(IndexEntry), 3 * sizeof(IndexEntry));
+  SegmentHistory history = scene.history();
+  SECTION("the rest is whole") {
+    const Drained before = drain(history, 0);
+    CHECK(before.last.status == HistoryStatus::nothing);
+    CHECK(before.last.begin >= durable);
+    CHECK(before.events == expected_records(scene.log, 0, before.last.begin));
+    scene.log.flush(1);
+    CHECK(drain(history, before.last.begin).events == expected_records(scene.log, before.last.begin, scene.log.end()));
+  }
+  SECTION("damage before it does not reach past it") {
+    flip_bit(scene.log.path_of(0), scene.log.file_pos(100));
+    const Drained before = drain(history, 0);
+    CHECK(before.events == std::vector<Event>{{Event::What::gap, 0, durable, "", GapCause::damaged}});
+    CHECK(before.last.status == HistoryStatus::nothing);
+    CHECK(before.last.begin == durable);
+  }
+}
+
 TEST_CASE("live history: expired before it was asked, with an exact end") {
   LiveScene scene;
   scene.log.fill_to(4 * kSegment);

@@ -2,183 +2,13 @@
 #include "spillway/persist/partition_persister.h"
 
 #include <signal.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <filesystem>
-#include <random>
-
 #include "spillway/ipc/space.h"
-#include "support/catch.h"
-#include "support/checked_queue.h"
-#include "support/open_partition.h"
+#include "support/persister_rig.h"
 
 using namespace spillway;
 using namespace spillway::test;
-
-namespace {
-
-constexpr std::uint64_t kPatienceNs = 60'000'000'000;
-
-// A partition, its only producer, and a persister that does a step whenever it is told to.
-struct Rig {
-  explicit Rig(const TopicOptions& options, IoKind wanted_kind = IoKind::automatic)
-      : place(options), kind(wanted_kind), ring(place.open()) {
-    start();
-  }
-  ~Rig() {
-    if (queue) REQUIRE(finish_io());
-    CHECK(violations == std::vector<std::string>{});
-  }
-
-  void start() {
-    queue = std::make_unique<CheckedQueue>(kind);
-    queue->segment_bytes = place.config().segment_bytes;
-    queue->durable_end = [this] { return durable(); };
-    buffers = std::make_unique<IoBuffers>(*queue);
-    persister = std::make_unique<PartitionPersister>(ring, PartitionPersister::Shared{*queue, *buffers, events}, false);
-  }
-  // What the death of the persister's process does: nothing is finished, I/O under way may still land.
-  void die() {
-    queue->hold = false;
-    violations.insert(violations.end(), queue->violations.begin(), queue->violations.end());
-    // The locks of a dead process' segments go when its last I/O is over; so they do here.
-    queue->wait_all(Deadline::after_ns(kPatienceNs));
-    persister.reset();
-    buffers.reset();
-    queue.reset();
-  }
-  void lose_power(std::mt19937_64& random) {
-    producer.reset();
-    queue->hold = false;
-    queue->wait_all(Deadline::after_ns(kPatienceNs));
-    queue->lose_power(random);
-    die();
-    ring.reset();
-    place.lose_ring();
-  }
-  bool finish_io() {
-    queue->hold = false;
-    for (int i = 0; i < 10'000 && persister && persister->under_way() > 0; ++i) poll(1);
-    violations.insert(violations.end(), queue->violations.begin(), queue->violations.end());
-    queue->violations.clear();
-    return !persister || persister->under_way() == 0;
-  }
-  void poll(std::size_t count) {
-    queue->poll(count, Deadline::after_ns(1'000'000'000), [](const IoQueue::Completion& c) {
-      IoOperation& operation = IoOperation::of(c.tag);
-      operation.owner->io_completed(operation, c.error);
-    });
-  }
-  void step() {
-    if (!persister->holds_role()) persister->take_role(monotonic_ns());
-    persister->step(monotonic_ns());
-    if (!queue->hold) poll(queue->in_flight() > 0 ? 1 : 0);
-  }
-  template <class Ready>
-  bool run_until(Ready&& ready) {
-    const Deadline deadline = Deadline::after_ns(kPatienceNs);
-    while (!ready()) {
-      if (deadline.passed()) return false;
-      step();
-    }
-    return true;
-  }
-  Offset durable() const { return area().durable_end.load(); }
-  Offset written() const { return area().written_end.load(); }
-  PersisterArea& area() const { return ring->control().persister; }
-  bool sync_all() {
-    return run_until([&] {
-      persister->ask_sync();
-      return durable() >= end;
-    });
-  }
-
-  ExclusiveProducer& appender() {
-    if (!producer) producer.emplace(ring, ProducerOptions{.partition = 0, .deadline_ns = 0});
-    return *producer;
-  }
-  // Appends record `count`, stepping the persister while there is no room.
-  void append(std::size_t bytes = 100) {
-    const std::string text = numbered(payloads.size(), bytes);
-    const Deadline deadline = Deadline::after_ns(kPatienceNs);
-    for (;;) {
-      const Appended appended = appender().append(text);
-      if (appended) {
-        payloads.push_back(text);
-        offsets.push_back(appended.position.offset);
-        end = appended.end;
-        return;
-      }
-      REQUIRE(appended.status == AppendStatus::full);
-      REQUIRE_FALSE(deadline.passed());
-      step();
-    }
-  }
-  void append_many(std::size_t count, std::size_t bytes = 100) {
-    for (std::size_t i = 0; i < count; ++i) append(bytes);
-  }
-  void append_batch(std::size_t count, std::size_t bytes) {
-    std::vector<std::string> texts;
-    std::vector<RecordInput> inputs;
-    for (std::size_t i = 0; i < count; ++i) texts.push_back(numbered(payloads.size() + i, bytes));
-    for (const std::string& text : texts) inputs.push_back({bytes_of(text), {}});
-    Appended appended;
-    const Deadline deadline = Deadline::after_ns(kPatienceNs);
-    while (!(appended = appender().append_batch(inputs))) {
-      REQUIRE(appended.status == AppendStatus::full);
-      REQUIRE_FALSE(deadline.passed());
-      step();
-    }
-    Offset at = appended.position.offset;
-    for (const std::string& text : texts) {
-      payloads.push_back(text);
-      offsets.push_back(at);
-      at += record_bytes(text.size());
-    }
-    end = appended.end;
-  }
-  // Everything appended up to `count` records is on disk, byte for byte and at its offset.
-  void check_disk(const OnDisk& disk, std::size_t count) {
-    REQUIRE(disk.payloads.size() >= count);
-    REQUIRE(disk.payloads.size() <= payloads.size());
-    CHECK(disk.gaps.empty());
-    CHECK(std::equal(disk.payloads.begin(), disk.payloads.end(), payloads.begin()));
-    CHECK(std::equal(disk.offsets.begin(), disk.offsets.end(), offsets.begin()));
-  }
-  std::size_t records_before(Offset offset) const {
-    return static_cast<std::size_t>(
-        std::count_if(offsets.begin(), offsets.end(), [&](Offset o) { return o < offset; }));
-  }
-  bool saw(PersisterChange change) const {
-    return std::any_of(events.begin(), events.end(), [&](const PersisterEvent& e) { return e.change == change; });
-  }
-
-  OpenPlace place;
-  IoKind kind;
-  std::shared_ptr<Partition> ring;
-  std::unique_ptr<CheckedQueue> queue;
-  std::unique_ptr<IoBuffers> buffers;
-  std::vector<PersisterEvent> events;
-  std::unique_ptr<PartitionPersister> persister;
-  std::optional<ExclusiveProducer> producer;
-  std::vector<std::string> violations;
-  std::vector<std::string> payloads;
-  std::vector<Offset> offsets;
-  Offset end = 0;
-};
-
-TopicOptions with(SyncPolicy sync, OnFull on_full = OnFull::block) {
-  TopicOptions options = tiny_topic();
-  options.sync = sync;
-  options.sync_interval_ms = 5;
-  options.on_full = on_full;
-  return options;
-}
-
-}  // namespace
 
 TEST_CASE("what is appended comes to disk at its offset, many laps and segments long, by both paths") {
   const IoKind kind = GENERATE(IoKind::uring, IoKind::pwrite);
@@ -287,14 +117,15 @@ TEST_CASE("under policy none a failed sync loses exactly what it was to cover") 
   rig.append_many(50);
   const Offset end = rig.end;
   rig.persister->ask_sync();
-  REQUIRE(rig.run_until([&] { return rig.area().lost_end.load() != 0; }));
-  CHECK(rig.area().lost_begin.load() == durable);
-  CHECK(rig.area().lost_end.load() >= end);
+  const LostRange& lost = rig.ring->control().lost[0];
+  REQUIRE(rig.run_until([&] { return rig.area().lost_count.load() == 1; }));
+  CHECK(lost.from.load() == durable);
+  CHECK(lost.to.load() >= end);
   CHECK(rig.durable() == durable);
   failing = false;
   rig.append_many(10);
   REQUIRE(rig.sync_all());  // the disk works again: what comes after is durable
-  CHECK(rig.area().lost_end.load() < rig.end);
+  CHECK(lost.to.load() < rig.end);
   REQUIRE(rig.run_until([&] { return rig.area().state.load() == PersisterState::working; }));
 }
 
@@ -525,41 +356,14 @@ TEST_CASE("control's watermarks are not believed when they can't be right") {
 
 TEST_CASE("a full disk is a state and not an end: it goes on when there is room", "[serial]") {
   Rig rig(with(SyncPolicy::interval));
-  const std::string data = rig.place.paths().data;
-  // The partition's directory on a small file system of its own; the lock and horizon files move with it.
-  rig.die();
-  rig.ring.reset();
-  const std::string aside = rig.place.place().data() + "/aside";
-  std::filesystem::copy(data, aside, std::filesystem::copy_options::recursive);
-  if (::mount("none", data.c_str(), "tmpfs", 0, "size=400k,mode=0700") != 0) SPILLWAY_SKIP("can't mount a tmpfs here");
-  struct Unmount {
-    std::string path;
-    ~Unmount() { ::umount2(path.c_str(), MNT_DETACH); }
-  } unmount{data};
-  std::filesystem::copy(aside, data, std::filesystem::copy_options::recursive);
-  rig.ring = rig.place.open();
-  rig.start();
-  // The ring's own room: one segment of 128 KiB fits twice, a third does not.
-  const Deadline deadline = Deadline::after_ns(kPatienceNs);
-  while (rig.area().state.load() != PersisterState::no_space) {
-    REQUIRE_FALSE(deadline.passed());
-    const std::string text = numbered(rig.payloads.size());
-    const Appended appended = rig.appender().append(text);
-    if (appended) {
-      rig.payloads.push_back(text);
-      rig.offsets.push_back(appended.position.offset);
-      rig.end = appended.end;
-    }
-    rig.step();
-  }
+  // One segment of 128 KiB fits twice, a third does not.
+  SmallDisk disk(rig, "400k");
+  if (!disk.mounted()) SPILLWAY_SKIP("can't mount a tmpfs here");
+  rig.append_until([&] { return rig.area().state.load() == PersisterState::no_space; });
   CHECK(rig.area().error.load() == ENOSPC);
-  REQUIRE(::mount("none", data.c_str(), "tmpfs", MS_REMOUNT, "size=100m,mode=0700") == 0);
+  REQUIRE(disk.grow("100m"));
   rig.append_many(200);
   REQUIRE(rig.sync_all());
   CHECK(rig.area().state.load() == PersisterState::working);
   rig.check_disk(read_disk(rig.place, rig.ring), rig.payloads.size());
-  REQUIRE(rig.finish_io());
-  rig.die();
-  rig.producer.reset();
-  rig.ring.reset();
 }

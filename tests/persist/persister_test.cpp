@@ -181,6 +181,51 @@ TEST_CASE("processes that write, persist and are killed at random leave one unbr
   check_disk(read_disk(place, ring), next);
 }
 
+TEST_CASE("what a crash took is lost to those who wait for it with the next ring, and what it left is there") {
+  const bool some = GENERATE(false, true);  // or nothing of the first ring comes to disk
+  OpenPlace place(with(SyncPolicy::interval));
+  Offset kept = 0, lost = 0;
+  {
+    const auto ring = place.open();
+    ExclusiveProducer producer(ring, {});
+    if (some) {
+      Persister persister;
+      persister.add(ring, {});
+      kept = append(producer, 0, 10);
+      REQUIRE(persister.wait_durable(*ring, kept, patience()) == Durable::yes);
+    }
+    lost = append(producer, 10, 10);
+  }
+  place.lose_ring();
+  const auto ring = place.open();
+  Persister persister;
+  persister.add(ring, {});
+  if (some) CHECK(persister.wait_durable(*ring, kept, patience()) == Durable::yes);
+  CHECK(persister.wait_written(*ring, lost, patience()) == Durable::lost);
+  CHECK(persister.wait_durable(*ring, lost, patience()) == Durable::lost);
+  CHECK(persister.drain(*ring, patience()) == Durable::yes);
+}
+
+TEST_CASE("a producer in the slot of a daemon that was killed while it asked for the role is not taken for it") {
+  OpenPlace place(with(SyncPolicy::interval));
+  const Signal asked;
+  const int daemon = in_child([&] {
+    Role role(place.open(), true);
+    role.ask();
+    asked.raise();
+    for (;;) ::pause();
+    return 0;
+  });
+  asked.await();
+  const auto ring = place.open();
+  const Role holder(ring, false);
+  CHECK(holder.asked_for());
+  CHECK(kill_and_wait(daemon) == 1000 + SIGKILL);
+  ExclusiveProducer producer(ring, {});
+  CHECK(ring->control().slots[0].mode.load() == ProducerMode::exclusive);  // the scene: it is the daemon's slot
+  CHECK_FALSE(holder.asked_for());
+}
+
 TEST_CASE("a daemon that asks gets the role, and one that is no daemon does not take it back", "[threads]") {
   OpenPlace place(with(SyncPolicy::interval));
   const auto ring = place.open();

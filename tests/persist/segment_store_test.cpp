@@ -117,6 +117,20 @@ TEST_CASE("store: expired segments become spares, at most two, and are used agai
   }
 }
 
+TEST_CASE(
+    "store: one that is gone already does not keep the others from expiring, and spares never exceed what is told") {
+  Scene scene;
+  for (Offset i = 0; i < 5; ++i) static_cast<void>(scene.make(i * kS));
+  remove_file(scene.path(0));
+  scene.store.expire(Bases{0, kS, 2 * kS});
+  CHECK(scene.store.list() == Bases{3 * kS, 4 * kS});
+  scene.store.expire({}, 1);
+  CHECK(scene.store.spares().size() == 1);
+  scene.store.expire(Bases{3 * kS}, 0);
+  CHECK(scene.store.list() == Bases{4 * kS});
+  CHECK(scene.store.spares().empty());
+}
+
 TEST_CASE("store: a spare is made ahead of need, once") {
   Scene scene;
   scene.store.prepare_spare();
