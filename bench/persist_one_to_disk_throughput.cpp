@@ -123,9 +123,11 @@ int run(const Setting& setting) {
   std::printf("end to end, durable, %zu B: %s GB/s\n", setting.payload_bytes, spread(subject).c_str());
   std::printf("raw O_DIRECT (floor):      %s GB/s\n", spread(disk).c_str());
   std::printf("ratio in each round:       %s\n", spread(ratio).c_str());
-  std::printf("CPU of producer and persister: %s s per GB; peak resident %.0f MiB, the ring's %llu and the floor's 8 included\n",
-              spread(cpu).c_str(), static_cast<double>(usage.ru_maxrss) / 1024,
-              static_cast<unsigned long long>(setting.ring / kMiB));
+  std::printf(
+      "CPU of producer and persister: %s s per GB; peak resident %.0f MiB, the ring's %llu and the floor's 8 "
+      "included\n",
+      spread(cpu).c_str(), static_cast<double>(usage.ru_maxrss) / 1024,
+      static_cast<unsigned long long>(setting.ring / kMiB));
   producer.close();
   return topic.close(std::chrono::seconds(60)) == Durable::yes ? 0 : 1;
 }
