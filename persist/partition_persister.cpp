@@ -186,8 +186,10 @@ void PartitionPersister::submit() noexcept {
   }
   if (sync_waiting_) return;
   const bool urgent = want_written_ > written_end_;
-  // With little under way bytes and index go out together, which saves who waits a round trip to the disk.
-  intake_.hand_on(urgent && intake_.quiet(), durable_end_);
+  // With little under way bytes and index go out together, which saves who waits a round trip to the disk. Not where a
+  // successor goes on from written_end: of a range's entries the home that is not synced has the only one that proves what
+  // lies before, and must not be replaced by one whose bytes are not there yet.
+  intake_.hand_on(urgent && intake_.quiet() && ring_keeps_unsynced(), durable_end_);
   const SegmentWriter::IndexPolicy policy{urgent || pressed(), intake_.data_end()};
   for (const auto& writer : row_.writers()) under_way_ += writer->submit_index(policy, shared_.queue, shared_.buffers);
 }

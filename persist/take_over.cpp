@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "spillway/core/checksum.h"
+#include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 #include "spillway/ipc/ring_walk.h"
 
@@ -97,6 +98,36 @@ std::uint64_t records_before(const Partition& p, const SegmentFile& file, const 
   return before.count > 0 ? before.entries[0].records : fallback;
 }
 
+// Makes an entry that ends exactly at tail.at the newest of its range on disk. On an `overwrite` topic what a dead holder had
+// written behind it is not written again as it was: the ring has lost it, and a gap takes its place. An entry that reached
+// over both would then prove nothing any more, also not what is told to be written.
+void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail, IndexBlock& index) {
+  const Offset range = range_begin_of(tail.at);
+  IndexEntry entry{};
+  entry.range_begin = range;
+  entry.bytes = static_cast<std::uint32_t>(tail.before.size());
+  entry.crc = crc32c(tail.before);
+  entry.boundary = tail.at;
+  entry.first_boundary = tail.first_boundary;
+  entry.commit_time_ns = wall_ns();
+  entry.records = tail.records;
+  entry.durable_end = range;
+  index.update(entry);
+  const auto home = index.home_to_write();
+  SPILLWAY_ASSERT(home.has_value());
+  Mapping block = Mapping::anonymous(kBlock);
+  std::memcpy(block.data(), index.image().data(), kBlock);
+  const std::uint64_t number = (index.first() - file.base()) / kIndexBlockLogBytes;
+  index.write_submitted();
+  const int error =
+      write_at(file.descriptor(), block.data(), kBlock, index_block_pos(log.segment_bytes, number, *home));
+  if (error != 0) throw system_error(error, "can't write the index of " + file.path());
+  index.write_completed(true);
+  index.sync_submitted();
+  sync_file(file);
+  index.sync_completed(true);
+}
+
 // Syncs the segments before that of `at` that may hold what was never synced. False: one is not free yet.
 bool sync_earlier(WriterRow& row, Offset durable_end, Offset at) {
   for (Offset base = row.segment_base(durable_end); base < row.segment_base(at); base = row.segment_end(base)) {
@@ -161,8 +192,8 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   const Homes homes = read_homes(*file, log.segment_bytes, block);
   // Of what lies behind `at` nothing counts, although it may be whole: it is written again, and after a sync that
   // failed nobody knows what of it is on disk.
-  const IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
-                                            base + block * kIndexBlockLogBytes, at, at, known_home);
+  IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
+                                      base + block * kIndexBlockLogBytes, at, at, known_home);
   if (range != at) {
     const Candidates entries = read_entries(*file, log, range);
     if (entries.count > 0 && entries.entries[0].first_boundary < at) {
@@ -175,6 +206,9 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
                    (!gaps || !read_from_ring(partition, range, tail));
   }
   tail.records = records_before(partition, *file, log, at, watermarks.records);
+  if (range != at && !tail.damaged && partition.config().on_full == OnFull::overwrite) {
+    seal_tail(*file, log, tail, index);
+  }
   row.take(std::move(*file)).adopt(index);
   return tail;
 }
