@@ -118,6 +118,25 @@ TEST_CASE("live history: an entry ahead of its data is not believed, nor called 
   }
 }
 
+// What was checked in part, by an index block that was read under a smaller limit, was taken for all that can be had under
+// the new one, and the rest of the range for damage.
+TEST_CASE("a range that was read in part is read again when the log has grown") {
+  LiveScene scene;
+  LogBuilder& log = scene.log;
+  log.fill_to(kRangeBytes + 4096, 50);
+  log.flush(0);
+  const Offset before = log.end();
+  SegmentReader reader(scene.paths.data, log.log(), FileIo::buffered);
+  reader.set_limit(before);
+  REQUIRE(reader.check(0, kRangeBytes).checked_end == kRangeBytes);  // the index block is read now
+  log.fill_to(kRangeBytes + 20480, 50);
+  log.flush(1);
+  const Offset after = log.end();
+  reader.set_limit(after);
+  REQUIRE(reader.check(kRangeBytes, before).checked_end >= before);
+  CHECK(reader.check(kRangeBytes, after).checked_end == after);
+}
+
 TEST_CASE("live history: damage does not swallow the range that is being filled, unless it stays unreadable") {
   LiveScene scene;
   scene.log.fill_to(2 * kRangeBytes + 4096, 50);

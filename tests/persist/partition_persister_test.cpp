@@ -245,6 +245,8 @@ TEST_CASE("the oldest segments go once there is more than is to be kept, and the
   CHECK(disk.payloads.size() == rig.payloads.size() - first);
 }
 
+namespace {
+
 // Records of any size, in bursts from a few to several segments' worth between two looks of a persister that dies every
 // `dies_each` bursts after less than `steps` steps. Afterwards every record is on disk or wholly inside a gap.
 void outrun(std::uint64_t seed, SyncPolicy sync, std::uint64_t steps, std::uint64_t dies_each) {
@@ -289,6 +291,8 @@ void outrun(std::uint64_t seed, SyncPolicy sync, std::uint64_t steps, std::uint6
   const GapNotice& newest = rig.ring->control().gaps[(notices - 1) % kGapNotices];
   CHECK(newest.to.load() > newest.from.load());
 }
+
+}  // namespace
 
 TEST_CASE("a ring that was faster than the disk leaves exact gaps, split at segments, and everything else") {
   const std::uint64_t seed = GENERATE(range<std::uint64_t>(1, 9));
