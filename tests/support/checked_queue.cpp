@@ -62,9 +62,23 @@ bool CheckedQueue::needed(const File& file, const Operation& o) const {
   return false;
 }
 
+// A take-over writes a home, and syncs it, before it has anything under way, without the queue.
+void CheckedQueue::see_twin(const Operation& o, int fd) {
+  const std::uint64_t at = twin_of(o.begin);
+  const Mapping memory = Mapping::anonymous(kBlock);
+  if (read_at(fd, memory.data(), kBlock, at) != 0) return;
+  File& file = files_[o.file];
+  const std::vector<std::byte> bytes(memory.data(), memory.data() + kBlock);
+  if (file.homes[at].bytes == bytes) return;
+  file.homes[at] = {bytes, next_number_++, true};
+  file.synced[at] = bytes;
+  file.written.erase(at);
+}
+
 bool CheckedQueue::submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
                                 std::uint64_t tag) noexcept {
   Operation o{what_of(file_pos), path_of(fd), file_pos, file_pos + bytes, {from, from + bytes}, next_number_++, {}};
+  if (o.what == What::index) see_twin(o, fd);
   check_write(o);
   remember(o, fd);
   return submit(std::move(o), tag, [&] { return real_->submit_write(fd, from, bytes, file_pos, tag); });

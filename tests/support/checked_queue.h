@@ -84,6 +84,7 @@ class CheckedQueue final : public IoQueue {
   void remember(const Operation& operation, int fd);
   std::uint64_t twin_of(std::uint64_t home) const noexcept;
   std::uint64_t first_offset(const Operation& index_write) const;
+  void see_twin(const Operation& index_write, int fd);
   bool needed(const File& file, const Operation& index_write) const;
 
   std::unique_ptr<IoQueue> real_;
