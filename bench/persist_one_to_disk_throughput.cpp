@@ -1,6 +1,6 @@
 // From a producer to the disk, against the same disk's raw O_DIRECT sequential write in the same run.
 //
-//   [core 0] producer --append--> ring --persister (a thread of the same process; io_uring, O_DIRECT)--> segments
+//   [core 0] producer --append--> ring --persister (another thread; core 1; io_uring, O_DIRECT)--> segments
 //   floor: io_uring, O_DIRECT, 1 MiB blocks, 8 in flight, into a file that is preallocated and was written once
 //
 // Both write into files in the same state: preallocated and already written, because the subject's retention recycles its
@@ -14,6 +14,8 @@
 
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "harness.h"
 #include "spillway/core/descriptor.h"
@@ -25,13 +27,20 @@ using namespace spillway::bench;
 
 namespace {
 
-double cpu_seconds() {
-  struct rusage usage;
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+// CPU time so far: of this thread, which produces, and of all others, which persist.
+struct CpuSeconds {
+  double producer = 0;
+  double persister = 0;
+};
+
+CpuSeconds cpu_seconds() {
+  CpuSeconds result;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    double ns = 0;
+    std::ifstream(task.path() / "schedstat") >> ns;
+    (task.path().filename() == std::to_string(::getpid()) ? result.producer : result.persister) += ns / 1e9;
+  }
+  return result;
 }
 
 // The disk itself: a file that was written once already, written over again.
@@ -90,12 +99,13 @@ struct Setting {
 
 int run(const Setting& setting) {
   const TemporaryDomain place;
+  pin_to(1);  // with the persister's thread, which is started below
   Floor floor(place.data(), setting.bytes);
   Domain domain(place.options());
   Topic topic = domain.open_or_create(
       "disk", {.ring = setting.ring, .segment = 64 * kMiB, .retain = 256 * kMiB, .sync = setting.sync});
   ExclusiveProducer producer = topic.exclusive_producer({.deadline_ns = 60'000'000'000U});
-  pin_to(0);  // this thread only: the persister's has been started and goes where there is room
+  pin_to(0);  // this thread only
   std::vector<std::byte> payload(setting.payload_bytes);
   const auto write = [&](std::uint64_t total) {
     Offset end = 0;
@@ -107,15 +117,17 @@ int run(const Setting& setting) {
     return topic.wait_durable(0, end, std::chrono::seconds(60)) == Durable::yes;
   };
   if (!write(512 * kMiB)) return 1;  // from here on every segment is a recycled one
-  std::vector<double> disk, subject, ratio, cpu;
+  std::vector<double> disk, subject, ratio, producer_cpu, persister_cpu;
   for (std::uint64_t i = 0; i < setting.rounds; ++i) {
     disk.push_back(floor.write());
-    const double cpu_before = cpu_seconds();
+    const CpuSeconds cpu_before = cpu_seconds();
     const std::uint64_t start = monotonic_ns();
     if (!write(setting.bytes)) return 1;
     const auto gigabytes = static_cast<double>(setting.bytes) / 1e9;
     subject.push_back(gigabytes * 1e9 / static_cast<double>(monotonic_ns() - start));
-    cpu.push_back((cpu_seconds() - cpu_before) / gigabytes);
+    const CpuSeconds cpu_after = cpu_seconds();
+    producer_cpu.push_back((cpu_after.producer - cpu_before.producer) / gigabytes);
+    persister_cpu.push_back((cpu_after.persister - cpu_before.persister) / gigabytes);
     ratio.push_back(subject.back() / disk.back());
   }
   struct rusage usage;
@@ -124,9 +136,9 @@ int run(const Setting& setting) {
   std::printf("raw O_DIRECT (floor):      %s GB/s\n", spread(disk).c_str());
   std::printf("ratio in each round:       %s\n", spread(ratio).c_str());
   std::printf(
-      "CPU of producer and persister: %s s per GB; peak resident %.0f MiB, the ring's %llu and the floor's 8 "
-      "included\n",
-      spread(cpu).c_str(), static_cast<double>(usage.ru_maxrss) / 1024,
+      "CPU of the persister:      %s s per GB\nCPU of the producer:       %s s per GB\n"
+      "peak resident %.0f MiB, the ring's %llu and the floor's 8 included\n",
+      spread(persister_cpu).c_str(), spread(producer_cpu).c_str(), static_cast<double>(usage.ru_maxrss) / 1024,
       static_cast<unsigned long long>(setting.ring / kMiB));
   producer.close();
   return topic.close(std::chrono::seconds(60)) == Durable::yes ? 0 : 1;

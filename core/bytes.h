@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace spillway {
 
 inline constexpr std::uint64_t kKiB = 1024;
@@ -74,6 +78,24 @@ inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept
 }
 inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept { copy_to_ring(to, from, bytes); }
 #endif
+
+// Copies to memory that nobody on this core reads soon and that may lie in another core's cache (an I/O buffer, after
+// the device has read it): past the caches, where the processor can. `to` is a multiple of 16; the ranges don't overlap.
+inline void copy_streaming(void* to, const void* from, std::size_t bytes) noexcept {
+#if defined(__SSE2__)
+  auto* out = static_cast<__m128i*>(to);
+  const auto* in = static_cast<const __m128i*>(from);
+  for (; bytes >= 4 * sizeof(__m128i); bytes -= 4 * sizeof(__m128i), out += 4, in += 4) {
+    const __m128i line[] = {_mm_loadu_si128(in), _mm_loadu_si128(in + 1), _mm_loadu_si128(in + 2),
+                            _mm_loadu_si128(in + 3)};
+    for (int i = 0; i < 4; ++i) _mm_stream_si128(out + i, line[i]);
+  }
+  std::memcpy(out, in, bytes);
+  _mm_sfence();  // these stores are ordered by nothing else
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
 
 // A hint that `address` is read soon.
 inline void prefetch(const void* address) noexcept { __builtin_prefetch(address); }

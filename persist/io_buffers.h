@@ -6,12 +6,15 @@
 // mutex).
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "spillway/core/bytes.h"
 #include "spillway/core/mapping.h"
 #include "spillway/persist/io_queue.h"
+#include "spillway/persist/segment_format.h"
 
 namespace spillway {
 
@@ -36,6 +39,9 @@ class IoBuffers {
   // Unmaps free large buffers until `count` of them are left.
   void keep(std::size_t count) noexcept;
 
+  // Where bytes are looked at on their way into a large buffer. Nothing stays in it.
+  std::span<std::byte, kRangeBytes> stage() noexcept { return stage_; }
+
   std::size_t large_count() const noexcept { return large_.size(); }
 
  private:
@@ -47,6 +53,7 @@ class IoBuffers {
   std::vector<Large> large_;
   Mapping blocks_;
   std::vector<std::byte*> free_blocks_;
+  alignas(64) std::array<std::byte, kRangeBytes> stage_;
 };
 
 }  // namespace spillway

@@ -18,8 +18,10 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
-constexpr std::uint64_t kLazyNs = 3 * kMillisecond;  // how long bytes that nobody asks for may wait to be taken
-constexpr std::uint64_t kStuckNs = kMillisecond;     // ... a claim uncommitted before its owner is looked at
+constexpr std::uint64_t kLazyNs = 3 * kMillisecond;        // how long bytes that nobody asks for may wait to be taken
+constexpr std::uint64_t kStreamPauseNs = 100'000;          // how soon it is looked for more of a stream, at first
+constexpr std::uint64_t kStreamOverNs = 5 * kMillisecond;  // ... and when no more
+constexpr std::uint64_t kStuckNs = kMillisecond;           // ... a claim uncommitted before its owner is looked at
 constexpr std::uint64_t kRepairAgainNs = 2 * kMillisecond;
 constexpr std::uint64_t kLiveOwnerNs = 20 * kMillisecond;  // until it is looked again whether a live owner has died
 constexpr std::uint64_t kDrowsyBatchNs = 20 * kMillisecond;
@@ -168,6 +170,7 @@ void PartitionPersister::take(std::uint64_t now_ns) noexcept {
   } else if (error != 0) {
     trouble(Trouble::segment, error, now_ns);
   } else if (intake_.taken_end() > before || intake_.known_end() <= before) {
+    if (intake_.taken_end() - before >= IoBuffers::kLargeBytes) streamed_ns_ = now_ns;
     well(Trouble::segment);
   }
 }
@@ -344,6 +347,10 @@ std::uint64_t PartitionPersister::next_step_ns(std::uint64_t now_ns) const noexc
   }
   std::uint64_t next = UINT64_MAX;
   const auto at = [&](std::uint64_t ns) { next = std::min(next, std::max(ns, now_ns)); };
+  if (busy()) return now_ns;
+  // Of a stream more comes soon, and nobody rings until the ring is full: by then the disk has been idle for long.
+  const std::uint64_t pause_ns = std::max(now_ns - std::min(now_ns, streamed_ns_), kStreamPauseNs);
+  if (pause_ns < kStreamOverNs) at(now_ns + pause_ns);
   if (retry_ns_ > now_ns) at(retry_ns_);
   if (horizon_again_ns_ > now_ns) at(horizon_again_ns_);
   if (backlog_since_ns_ != 0) at(backlog_since_ns_ + kLazyNs);

@@ -109,6 +109,8 @@ class PartitionPersister final : public IoOwner {
   std::size_t under_way() const noexcept { return under_way_; }
   // When step() has something to do even if nothing happens; UINT64_MAX: never.
   std::uint64_t next_step_ns(std::uint64_t now_ns) const noexcept;
+  // The last step() left something to do at once.
+  bool busy() const noexcept { return stage_ == Stage::working && intake_.more(); }
   bool idle() const noexcept;  // nothing taken, under way or waited for
   // For how long new records may lie unnoticed at most.
   std::uint64_t drowsy_ns() const noexcept;
@@ -186,6 +188,7 @@ class PartitionPersister final : public IoOwner {
   std::uint32_t wake_seen_ = 0;
   std::uint32_t sync_wanted_seen_ = 0;
   Offset reserved_end_ = 0;              // as loaded by look()
+  std::uint64_t streamed_ns_ = 0;        // when a whole piece was last taken
   std::uint64_t looked_ns_ = 0;          // when look() last ran; what it did not find came later
   std::uint64_t backlog_since_ns_ = 0;   // since when something known is not taken; 0: all is
   std::uint64_t unsynced_since_ns_ = 0;  // since when something known is not durable; 0: all is

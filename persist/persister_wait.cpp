@@ -133,8 +133,8 @@ bool Persister::Impl::drive(Partition& partition, Offset end, Level level, Deadl
   do {
     persister.step(monotonic_ns());
     answer = look(partition, end, durable);
-    if (answer != Answer::no || persister.under_way() == 0) break;
-    poll(1, until);
+    if (answer != Answer::no || (persister.under_way() == 0 && !persister.busy())) break;
+    poll(persister.busy() ? 0 : 1, until);
   } while (!until.passed());
   // What is left is the thread's.
   if (queue_->in_flight() > 0 || !persister.idle()) doorbell_->ring();

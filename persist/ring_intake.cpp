@@ -13,7 +13,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kWalkAheadBytes = 4 * kMiB;
+constexpr std::uint64_t kWalkAheadBytes = 2 * kMiB;
 constexpr std::uint64_t kMuchBytes = kMiB;  // a backlog worth taking although nobody asks
 // Two mebibytes under way: enough to keep a disk busy, and little enough that an index block and a sync, which queue up
 // behind them, come back while the ring still has room (measured: ARCHITECTURE.md, Decisions).
@@ -39,6 +39,7 @@ void RingIntake::clear() noexcept {
   marks_.clear();
   handed_ = 0;
   gap_end_ = 0;
+  more_ = false;
   ring_broken_ = false;
 }
 
@@ -69,32 +70,29 @@ RingIntake::Look RingIntake::look() noexcept {
 }
 
 int RingIntake::take(Offset urgent_end) noexcept try {
-  for (;;) {
-    if (ring_broken_) return EBADMSG;
-    if (gap_end_ != 0) {
-      const int error = take_gap();
-      if (error != 0) return error;
-      if (gap_end_ != 0) return 0;
-    }
-    const Offset at = taken_end();
-    if (known_end_ <= at || pieces_.size() >= kPiecesMax) break;
-    const bool urgent = urgent_end > at;
-    const bool much = known_end_ - at >= std::min<std::uint64_t>(kMuchBytes, partition_.capacity() / 4);
-    const Offset whole = align_down(known_end_, kRangeBytes);
-    Offset cut = 0;
-    if (urgent && !partial_under_way() && quiet()) {
-      cut = known_end_;
-    } else if (whole > at && (much || (urgent && !partial_under_way()))) {
-      cut = whole;
-    } else {
-      break;
-    }
-    const std::size_t before = pieces_.size();
-    const int error = take_piece(cut);
-    if (error != 0) return error;
-    if (pieces_.size() == before && gap_end_ == 0) break;
+  more_ = false;
+  if (ring_broken_) return EBADMSG;
+  if (gap_end_ != 0) {
+    const int error = take_gap();
+    if (error != 0 || gap_end_ != 0) return error;
   }
-  return 0;
+  const Offset at = taken_end();
+  if (known_end_ <= at || pieces_.size() >= kPiecesMax) return 0;
+  const bool urgent = urgent_end > at;
+  const bool much = known_end_ - at >= std::min<std::uint64_t>(kMuchBytes, partition_.capacity() / 4);
+  const Offset whole = align_down(known_end_, kRangeBytes);
+  Offset cut = 0;
+  if (urgent && !partial_under_way() && quiet()) {
+    cut = known_end_;
+  } else if (whole > at && (much || (urgent && !partial_under_way()))) {
+    cut = whole;
+  } else {
+    return 0;
+  }
+  const std::size_t before = pieces_.size();
+  const int error = take_piece(cut);
+  more_ = error == 0 && (gap_end_ != 0 || (pieces_.size() > before && taken_end() < cut));
+  return error;
 } catch (...) {
   return ENOMEM;
 }
@@ -137,19 +135,19 @@ bool RingIntake::begin_piece(Offset at, int& error, Piece& piece) noexcept {
   return true;
 }
 
-// Copies from the ring, a range or less at a time, so that CRC and check find the bytes in the cache. False: the ring
-// was lapped (what was taken before is good), or the bytes can't be right (`error`).
+// Copies from the ring, a range or less at a time and by way of memory that stays in the cache: CRC and check find the
+// bytes there, and the buffer's lines, which the device has read since, need not be fetched. False: the ring was lapped (what was taken before is good), or the bytes can't be right (`error`).
 bool RingIntake::fill(Piece& piece, Offset to, int& error) noexcept {
   for (Offset at = taken_end(); at < to; at = taken_end()) {
-    const std::uint64_t bytes = std::min(to, range_begin_of(at) + kRangeBytes) - at;
-    std::byte* const target = piece.buffer + (at - piece.begin);
-    copy_from_ring(target, partition_.at(at), bytes);
+    const auto copy = buffers_.stage().first(std::min(to, range_begin_of(at) + kRangeBytes) - at);
+    copy_from_ring(copy.data(), partition_.at(at), copy.size());
     if (!still_in_ring(partition_, at)) return false;
-    if (builder_.take({target, bytes}) != ShapeStatus::ok) {
+    if (builder_.take(copy) != ShapeStatus::ok) {
       error = EBADMSG;
       ring_broken_ = true;
       return false;
     }
+    copy_streaming(piece.buffer + (at - piece.begin), copy.data(), copy.size());
     piece.end = taken_end();
   }
   return true;

@@ -61,11 +61,12 @@ class RingIntake {
   Offset indexed_end() const noexcept { return indexed_end_; }  // of what there are marks for
   bool ring_broken() const noexcept { return ring_broken_; }    // what it holds can't be right; start() looks again
 
-  // Copies what is known and not yet taken: whole ranges if there is much, also a partly filled one if it lies before
-  // `urgent_end`. Returns an errno: 0, that of a segment that can't be had, or EBADMSG when the ring's bytes can't be
-  // right. A segment that is not free yet: 0, and nothing is taken. ENOMEM: what was taken may have no mark: start()
-  // again.
+  // Copies what is known and not yet taken, one piece at a time, so that each is on its way while the next is copied:
+  // whole ranges if there is much, also a partly filled one if it lies before `urgent_end`. Returns an errno: 0, that of
+  // a segment that can't be had, or EBADMSG when the ring's bytes can't be right. A segment that is not free yet: 0, and
+  // nothing is taken. ENOMEM: what was taken may have no mark: start() again.
   int take(Offset urgent_end) noexcept;
+  bool more() const noexcept { return more_; }  // the last take() left something for the next
 
   // Puts entries into the index of their segments, group by group: those whose log bytes are written, or (`ahead`) all.
   // `durable_end` goes into them. With entries ahead of their bytes no sync may be submitted: it would promise them.
@@ -106,7 +107,8 @@ class RingIntake {
   Offset known_end_ = 0;
   Offset indexed_end_ = 0;
   Offset data_end_ = 0;
-  Offset gap_end_ = 0;        // not 0: from taken_end() on the ring was overwritten, records resume here
+  Offset gap_end_ = 0;  // not 0: from taken_end() on the ring was overwritten, records resume here
+  bool more_ = false;
   bool ring_broken_ = false;  // nothing readable was found behind what was overwritten
   std::deque<Piece> pieces_;  // ascending, but for rewinds; what a tag points to must not move
   std::deque<Mark> marks_;
