@@ -23,8 +23,9 @@ stat_is t pid "$daemon" || fail "a producer took the role from the daemon"
 if [ "$(id -u)" -eq 0 ] && setpriv --reuid 65534 --regid 65534 --clear-groups true 2>/dev/null; then
   chmod 755 "$work" "$rings"
   mkdir -m 777 "$work/shared" "$rings/shared"
+  install -m 755 "$SPILLWAY" "$work/spillway"  # the one in the tree may lie where only its owner can go
   as_nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups env SPILLWAY_DATA="$work/shared" SPILLWAY_SHM="$rings/shared")
-  "${as_nobody[@]}" "$SPILLWAY" persist >nobody.out 2>nobody.err &
+  "${as_nobody[@]}" "$work/spillway" persist >nobody.out 2>nobody.err &
   nobody=$!
   started+=("$nobody")
   until_true grep -qx ready nobody.out
@@ -32,9 +33,9 @@ if [ "$(id -u)" -eq 0 ] && setpriv --reuid 65534 --regid 65534 --clear-groups tr
   mkdir "$work/shared/"$'\xff' && : >"$work/shared/"$'\xff/topic.json'
   for command in list "stat --json" doctor clean; do
     # shellcheck disable=SC2086
-    expect 0 "${as_nobody[@]}" "$SPILLWAY" $command
+    expect 0 "${as_nobody[@]}" "$work/spillway" $command
   done
-  expect 0 "${as_nobody[@]}" "$SPILLWAY" create beside
+  expect 0 "${as_nobody[@]}" "$work/spillway" create beside
   until_true grep -q '^beside 0 ' nobody.out
   equal "$(cat nobody.err)" ""
   # One whose directory can't be listed any more goes on with the topics that it has, and stops cleanly.
