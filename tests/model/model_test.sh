@@ -54,4 +54,11 @@ check holds segment_recycle -DSEGMENTS=5 -DROOM=2 -DNAMED=1
 weaker segment_recycle -DSEGMENTS=5 -DROOM=2 -- EARLY=1 LATE=1 BUFFERED=1
 weaker segment_recycle -DSEGMENTS=5 -DROOM=2 -DNAMED=1 -- EARLY=1 RENAME=0
 
+check holds sleeper -DNP=2 -DNS=1 -DRECORDS=2 -DDEATHS=1
+check holds sleeper -DNP=1 -DNS=1 -DRECORDS=4 -DDEATHS=1 -DFENCED=0
+weaker sleeper -DNP=2 -DNS=1 -DRECORDS=2 -DDEATHS=1 -- BARRIER=0 LATESEQ=1 FENCE=0 QUIET=0 CLEAR=1
+
+check holds progress -DNW=2 -DROUNDS=2 -DDEATHS=0
+check holds progress -DNW=1 -DROUNDS=3 -DDEATHS=1
+weaker progress -DNW=2 -DROUNDS=2 -DDEATHS=0 -- TFENCE=0 WFENCE=0 LATE=1 CLEAR=1
 exit $failed
