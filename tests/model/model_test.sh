@@ -61,4 +61,9 @@ weaker sleeper -DNP=2 -DNS=1 -DRECORDS=2 -DDEATHS=1 -- BARRIER=0 LATESEQ=1 FENCE
 check holds progress -DNW=2 -DROUNDS=2 -DDEATHS=0
 check holds progress -DNW=1 -DROUNDS=3 -DDEATHS=1
 weaker progress -DNW=2 -DROUNDS=2 -DDEATHS=0 -- TFENCE=0 WFENCE=0 LATE=1 CLEAR=1
+
+check holds hand_over -DNP=3 -DCAP=2 -DMAXO=4 -DDEATHS=2 -DFAILURES=1
+check holds hand_over -DNP=3 -DCAP=2 -DMAXO=4 -DDEATHS=2 -DFAILURES=1 -DSYNC=0
+weaker hand_over -DNP=3 -DCAP=2 -DMAXO=4 -DDEATHS=2 -DFAILURES=1 -- WAIT=0 START=1 RELEASE=1 GIVE=1 ROUND=0 COVER=1
+weaker hand_over -DNP=3 -DCAP=2 -DMAXO=4 -DDEATHS=2 -DFAILURES=1 -DSYNC=0 -- WAIT=0 RELEASE=1
 exit $failed
