@@ -41,7 +41,10 @@ weaker exclusive_takeover -DDEATHS=2 -- PART=1 CLIP=0 REORDER=1 FIRSTLAP=1
 
 check holds shared_claim -DMAXO=3 -DRDEATHS=1
 check holds shared_claim -DMAXO=3 -DREUSES=1 -DBATCH=1
-weaker shared_claim -DMAXO=3 -- PART=1 LAPCHK=0 TLATE=1
+check holds shared_claim -DMAXO=2 -DSWITCH=1
+check fails shared_claim -DMAXO=2 -DSWITCH=1 -DANYMODE=1
+check fails shared_claim -DCAP=3 -DMAXO=3 -DPART=1
+weaker shared_claim -DMAXO=3 -- LAPCHK=0 TLATE=1
 check fails shared_claim -DMAXO=3 -DGUESS=1 -DDEATHS=2
 check fails shared_claim -DMAXO=3 -DUNSETTLED=1 -DREUSES=1 -DBATCH=1
 

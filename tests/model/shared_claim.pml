@@ -1,7 +1,10 @@
 /* Shared producers: note, claim, confirm, commit; death at any step; repair; slots taken by new owners.
    Mirrors ipc/shared_producer.cpp, ipc/repair.cpp and OwnedSlot::acquire, step by step: each `atomic` is one access to shared
    memory (or one question to the kernel) and what a process works out from it by itself. Offsets are records, the ring has CAP of
-   them. Memory is sequentially consistent; the litmus tests look at the rest.
+   them, and no claim crosses its end. Memory is sequentially consistent; the litmus tests look at the rest.
+
+   SWITCH=1 lets producers leave, and when all have left or died and everything is settled, an exclusive one takes the partition:
+   its chunk is no dead producer's claim, whatever notes are still there (ProducerSession::store_mode).
 
    Asserted: nothing committed is closed or delivered twice, nothing that was never committed is delivered, a repairer writes over
    dead claims only, and no dead claim is left for ever; nobody waits where nobody will wake him.
@@ -11,7 +14,8 @@
      LAPCHK=0   committed_end is not looked at again before closing
      GUESS=1    a dead tentative note is closed without a sign that a claim starts where it ends
      TLATE=1    reserved_end is loaded after the notes instead of before
-     UNSETTLED=1  a slot is reused whatever its note says */
+     UNSETTLED=1  a slot is reused whatever its note says
+     ANYMODE=1  (SWITCH=1) a repairer does not look at the mode */
 #ifndef PART
 #define PART 0
 #endif
@@ -36,6 +40,12 @@
 #ifndef BATCH
 #define BATCH 2
 #endif
+#ifndef SWITCH
+#define SWITCH 0
+#endif
+#ifndef ANYMODE
+#define ANYMODE 0
+#endif
 #define NP 2
 #ifndef DEATHS
 #define DEATHS 1
@@ -55,6 +65,18 @@ byte reserved = 0, committed = 0;             /* committed_end: moved by the wal
 byte word[CAP], size[CAP]; bool padding[CAP];  /* the ring; word is offset + 1 */
 byte state[NP], start[NP], end_[NP];          /* the notes */
 bool alive[NP];                               /* the slots' locks */
+#if SWITCH
+bool exclusive = false, repair_lock = false;  /* the mode; who may close a claim or store the mode */
+#define LOCK !repair_lock
+#define SHARED !exclusive
+#define LOCKED repair_lock = true
+#define UNLOCKED repair_lock = false
+#else
+#define SHARED true
+#define LOCK true
+#define LOCKED skip
+#define UNLOCKED skip
+#endif
 byte deaths = DEATHS, rdeaths = RDEATHS, reuses = REUSES;
 byte owner[CAP];                              /* ghost: whose offset a place is (+ 1) */
 bool was_committed[MAXO + 2], was_dead[MAXO + 2], delivered[MAXO + 2];
@@ -65,8 +87,8 @@ proctype producer(byte i) {
   byte t, n, j; bool mine = false, done = false;
 again:
   atomic { mine = false; done = false; MAY_DIE; t = reserved;
-    if :: t >= MAXO -> goto out :: else fi;
-    if :: n = 1 :: BATCH > 1 && t + 2 <= MAXO -> n = 2 fi;
+    if :: t >= MAXO || SWITCH -> goto out :: t < MAXO -> skip fi;
+    if :: n = 1 :: BATCH > 1 && t + 2 <= MAXO && t % CAP + 2 <= CAP -> n = 2 fi;   /* at the ring's end: 1, a record or padding */
     if :: t + n > committed + CAP -> goto no_room :: else fi;
     end_[i] = t + n }
   atomic { MAY_DIE; start[i] = t; state[i] = TENT }
@@ -93,8 +115,22 @@ end_free: atomic { (reuses > 0 && !alive[i]) -> reuses--; alive[i] = true }   /*
     if :: UNSETTLED || state[i] == NONE || committed > start[i] || (state[i] == TENT && reserved == start[i]) ->
           state[i] = NONE; goto again
        :: else -> alive[i] = false; goto end_free fi }
-out: skip
+out: atomic { if :: SWITCH -> alive[i] = false :: else fi }
 }
+
+#if SWITCH
+proctype next_generation() {
+  byte t = 0, n = 0;
+end:
+  atomic { (!alive[0] && !alive[NP - 1] && committed == reserved && reserved < MAXO) }
+  atomic { LOCK -> exclusive = true }
+  atomic { t = reserved; n = (t % CAP + 2 <= CAP && t + 2 <= MAXO -> 2 : 1);
+    reserved = t + n; owner[t % CAP] = t + 1; if :: n == 2 -> owner[(t + 1) % CAP] = t + 2 :: else fi }
+  do :: n > 0 -> atomic { assert(owner[t % CAP] == t + 1);
+          word[t % CAP] = t + 1; size[t % CAP] = 1; padding[t % CAP] = false; was_committed[t] = true; t++; n-- }
+     :: else -> break od
+}
+#endif
 
 /* Walks over committed claims: moves committed_end, and stands for every reader, whom it delivers to. */
 proctype walker() {
@@ -111,7 +147,9 @@ end: do
 
 #define R_MAY_DIE if :: rdeaths > 0 -> rdeaths--; goto look :: true fi
 
+/* In two stores: who dies between them has shown nothing. */
 inline close(a, b) {
+  atomic { R_MAY_DIE;
   assert(owner[(a) % CAP] == (a) + 1);   /* not over a newer lap */
   assert(was_dead[a]);                   /* not over a live or committed claim */
 #if PART
@@ -119,18 +157,22 @@ inline close(a, b) {
 #else
   size[(a) % CAP] = (b) - (a);
 #endif
-  padding[(a) % CAP] = true; word[(a) % CAP] = (a) + 1
+  padding[(a) % CAP] = true }
+  atomic { R_MAY_DIE; word[(a) % CAP] = (a) + 1; goto look }
 }
 
 proctype repairer() {
   byte T, h, b, i; byte st[NP], from[NP], to[NP]; bool dead[NP]; bool found, starts, all_dead;
 look:
-  atomic { T = 0; h = 0; b = 0; found = false; starts = false; all_dead = true;
+  atomic { UNLOCKED; T = 0; h = 0; b = 0; found = false; starts = false; all_dead = true;
     i = 0; do :: i < NP -> st[i] = 0; from[i] = 0; to[i] = 0; dead[i] = false; i++ :: else -> break od; i = 0 }
 #if TLATE
-end: atomic { committed < MAXO && word[committed % CAP] != committed + 1 -> h = committed }
+end: atomic { LOCK && committed < MAXO && word[committed % CAP] != committed + 1 -> LOCKED; h = committed }
 #else
-end: atomic { committed < reserved && word[committed % CAP] != committed + 1 -> h = committed }
+end: atomic { LOCK && committed < reserved && word[committed % CAP] != committed + 1 -> LOCKED; h = committed }
+#endif
+#if SWITCH && !ANYMODE
+  atomic { if :: exclusive -> goto look :: else fi }
 #endif
 #if !TLATE
   atomic { T = reserved; if :: h >= T -> goto look :: else fi }
@@ -154,21 +196,25 @@ end: atomic { committed < reserved && word[committed % CAP] != committed + 1 -> 
     i = 0; b = 0;
     do :: i < NP -> if :: st[i] == CONF && from[i] == h -> b = to[i]; found = true :: else fi; i++ :: else -> break od;
     i = 0 }
-  if :: found -> atomic { R_MAY_DIE; close(h, b); goto look } :: else fi;
+  if :: found -> close(h, b) :: else fi;
   b = h + 1;
   do :: b <= T ->
       atomic { i = 0; found = false; starts = (b == T);
         do :: i < NP -> if :: st[i] == TENT && from[i] == h && to[i] == b -> found = true :: else fi;
                         if :: st[i] != NONE && from[i] == b -> starts = true :: else fi; i++ :: else -> break od;
-        if :: found && (GUESS || starts || word[b % CAP] == b + 1) -> goto guessed :: else -> b++ fi }
+        if :: found && (GUESS || starts || b % CAP == 0 || word[b % CAP] == b + 1) -> goto guessed :: else -> b++ fi }
      :: else -> break od;
   atomic {
-    assert(!(all_dead && committed == h));   /* everybody dead and the hole left open: stuck for ever */
+    assert(!(all_dead && SHARED && committed == h));   /* everybody dead and the hole left open: stuck for ever */
     i = 0; found = false;
     do :: i < NP -> if :: state[i] != NONE && start[i] == h -> found = true :: else fi; i++ :: else -> break od;
     assert(found || !was_dead[h] || committed != h);   /* a dead claim whose note is lost: stuck for ever, too */
     goto look }
-guessed: atomic { R_MAY_DIE; close(h, b); goto look }
+guessed: close(h, b)
 }
 
-init { byte i; atomic { i = 0; do :: i < NP -> alive[i] = true; run producer(i); i++ :: else -> break od; run walker(); run repairer() } }
+init { byte i; atomic { i = 0; do :: i < NP -> alive[i] = true; run producer(i); i++ :: else -> break od; run walker(); run repairer();
+#if SWITCH
+  run next_generation();
+#endif
+  } }
