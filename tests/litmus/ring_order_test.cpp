@@ -1,9 +1,10 @@
-// One litmus test for each row of the ring's ORDER tables: two or three threads run one side each, as often as a moment allows,
-// and an outcome that the row forbids is counted. The name begins with the row.
+// Litmus tests for the rows of the ring's ORDER tables: two or three threads run one side each, as often as a moment allows, and an
+// outcome that the row forbids is counted. The comment above each names its rows (check_rows.sh).
 #include <array>
 #include <atomic>
 #include <thread>
 
+#include "litmus/side_by_side.h"
 #include "spillway/ipc/record_writer.h"
 #include "spillway/ipc/repair.h"
 #include "spillway/ipc/ring_walk.h"
@@ -15,6 +16,8 @@
 namespace {
 
 using namespace spillway_test::ring;
+using spillway_test::litmus::Meeting;
+using spillway_test::litmus::side_by_side;
 
 // A payload that shows every torn byte: its own number, over and over.
 constexpr std::size_t kWords = 12;
@@ -37,19 +40,6 @@ std::uint64_t number_of(std::span<const std::byte> bytes) {
   return payload[0];
 }
 
-// Runs `producer` and `observer` side by side; the observer is called until the producer is done, and once more.
-template <class Producer, class Observer>
-void side_by_side(Producer&& producer, Observer&& observer) {
-  std::atomic<bool> done{false};
-  std::thread thread([&] {
-    producer();
-    done.store(true, std::memory_order_release);
-  });
-  while (!done.load(std::memory_order_acquire)) observer();
-  thread.join();
-  observer();
-}
-
 constexpr int kRecords = 20'000;
 
 // For a producer that nothing stops: goes on until the observer has met what it is to look at, on a busy machine as well.
@@ -65,6 +55,7 @@ class Scene {
   Deadline limit_ = Deadline::after_ns(30'000'000'000U);
 };
 
+// ROW: exclusive_producer.cpp R1, R3; partition_reader.cpp A1, A2
 TEST_CASE("R1 -> A1: what is delivered is whole, while the ring is lapped all the time (and R3 -> A2)", "[threads]") {
   for (const Offset begin : {Offset{0}, kFourGiB - kMiB}) {
     RingPlace place({.ring_bytes = kMiB}, {"", begin, begin});
@@ -101,6 +92,7 @@ TEST_CASE("R1 -> A1: what is delivered is whole, while the ring is lapped all th
   }
 }
 
+// ROW: exclusive_producer.cpp R2; ring_walk.cpp W3
 TEST_CASE("R2 -> W3: everything before committed_end is committed", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
@@ -127,6 +119,7 @@ TEST_CASE("R2 -> W3: everything before committed_end is committed", "[threads]")
 }
 
 // The bytes themselves, without a commit word to protect them: whoever copied a byte of the next lap finds reserved_end past it.
+// ROW: exclusive_producer.cpp R3; ring_walk.cpp W2
 TEST_CASE("R3 -> W2: a copy that still_in_ring calls good holds no byte of a newer lap", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
@@ -161,6 +154,7 @@ TEST_CASE("R3 -> W2: a copy that still_in_ring calls good holds no byte of a new
   CHECK(good > 0);
 }
 
+// ROW: space.cpp S1; exclusive_producer.cpp S1
 TEST_CASE("S1 <- persister: a byte is overwritten only after the copy that reclaimable_end stands for", "[threads]") {
   RingPlace place({.ephemeral = false});
   const auto p = place.attach();
@@ -197,6 +191,7 @@ TEST_CASE("S1 <- persister: a byte is overwritten only after the copy that recla
   CHECK(next == kRecords / 4 + 1);
 }
 
+// ROW: space.cpp S2; exclusive_producer.cpp S2
 TEST_CASE("S2 <- persister: no claim is past a horizon that is not on disk", "[threads]") {
   RingPlace place({.on_full = OnFull::overwrite, .ephemeral = false});
   const auto p = place.attach();
@@ -224,6 +219,7 @@ TEST_CASE("S2 <- persister: no claim is past a horizon that is not on disk", "[t
   CHECK(forbidden == 0);
 }
 
+// ROW: partition_reader.cpp G1; space.cpp S3; exclusive_producer.cpp S3
 TEST_CASE("G1 -> S3: what a gate gave up had been read, so a copy needs no second look", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
@@ -259,6 +255,7 @@ TEST_CASE("G1 -> S3: what a gate gave up had been read, so a copy needs no secon
 }
 
 // What a repairer relies on: a claim before a T that was loaded first is committed, or its note stands where notes are looked at.
+// ROW: shared_producer.cpp C1, R4, R5; repair.cpp P1, P2, P3
 TEST_CASE("C1 -> P1, R5 -> P2, R4 -> P3: no claim is without both a note and a commit", "[threads]") {
   RingPlace place({.ring_bytes = 4 * kMiB});
   const auto p = place.attach();
@@ -296,6 +293,7 @@ TEST_CASE("C1 -> P1, R5 -> P2, R4 -> P3: no claim is without both a note and a c
   INFO("holes met: " << holes);
 }
 
+// ROW: shared_producer.cpp C2; repair.cpp R8
 TEST_CASE("C2 <- R8: no claim is a lap ahead of an open one", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
@@ -320,6 +318,7 @@ TEST_CASE("C2 <- R8: no claim is a lap ahead of an open one", "[threads]") {
   CHECK(forbidden == 0);
 }
 
+// ROW: shared_producer.cpp R4; partition_reader.cpp A1; ring_walk.cpp W1
 TEST_CASE("R4 -> A1, W1: a batch of a shared producer is seen whole or not at all", "[threads]") {
   RingPlace place({.ring_bytes = kMiB});
   const auto p = place.attach();
@@ -363,6 +362,7 @@ TEST_CASE("R4 -> A1, W1: a batch of a shared producer is seen whole or not at al
   CHECK(batches > 0);
 }
 
+// ROW: repair.cpp R7, R8; partition_reader.cpp A1; ring_walk.cpp W1, W3
 TEST_CASE("R7 -> W1, A1 and R8 -> W3: a repairer's padding has its length when it shows", "[threads]") {
   RingPlace place({.ring_bytes = kMiB});
   const auto p = place.attach();
@@ -407,6 +407,7 @@ TEST_CASE("R7 -> W1, A1 and R8 -> W3: a repairer's padding has its length when i
   CHECK(records > 0);
 }
 
+// ROW: partition_reader.cpp A3
 TEST_CASE("A3 <- persister: nothing is delivered as durable before the disk has it", "[threads]") {
   RingPlace place({.on_full = OnFull::overwrite, .ephemeral = false, .ring_bytes = kMiB});
   const auto p = place.attach();
@@ -441,6 +442,7 @@ TEST_CASE("A3 <- persister: nothing is delivered as durable before the disk has 
   CHECK(seen > 0);
 }
 
+// ROW: sleeper.cpp Z1
 TEST_CASE("Waker -> Z1: whoever sees the wake word stepped sees the commit it was stepped for", "[threads]") {
   RingPlace place;
   const auto p = place.attach();
@@ -473,20 +475,6 @@ TEST_CASE("Waker -> Z1: whoever sees the wake word stepped sees the commit it wa
   CHECK(forbidden == 0);
   CHECK(steps > 0);
 }
-
-// Two threads meet, each takes its one step, and both results are looked at.
-class Meeting {
- public:
-  void wait(int round) noexcept {
-    arrived_.fetch_add(1, std::memory_order_acq_rel);
-    for (unsigned spins = 0; arrived_.load(std::memory_order_acquire) < 2 * (round + 1); ++spins) {
-      if (spins > 200) std::this_thread::yield();
-    }
-  }
-
- private:
-  std::atomic<int> arrived_{0};
-};
 
 TEST_CASE("the drawing Progress: waiter and teller can't both miss", "[threads]") {
   RingPlace place({.ephemeral = false});
