@@ -33,8 +33,20 @@ void FileDescriptor::reset() noexcept {
 }
 
 FileDescriptor try_open_file(const std::string& path, int flags, mode_t mode) {
-  const int fd = fork_registry_open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
-  return fd < 0 ? FileDescriptor() : FileDescriptor(fd);
+  // O_NONBLOCK: should a pipe stand there, opening it must not wait for its other end.
+  const int number = fork_registry_open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode);
+  if (number < 0) return {};
+  FileDescriptor fd(number);
+  struct stat s = {};
+  const int error = ::fstat(number, &s) != 0 ? errno : S_ISREG(s.st_mode) || S_ISDIR(s.st_mode) ? 0 : ENXIO;
+  if (error != 0) {
+    fd.reset();
+    errno = error;
+    return fd;
+  }
+  // Taken back, because io_uring would answer EAGAIN where it otherwise waits. What F_SETFL can't change it ignores.
+  if ((flags & O_NONBLOCK) == 0) ::fcntl(number, F_SETFL, flags);
+  return fd;
 }
 
 FileDescriptor open_file(const std::string& path, int flags, mode_t mode) {

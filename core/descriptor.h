@@ -32,7 +32,8 @@ class FileDescriptor {
   ForkMark mark_;
 };
 
-// open(2) with O_CLOEXEC | O_NOFOLLOW added, retried on EINTR. Throws Error naming the path.
+// open(2) with O_CLOEXEC | O_NOFOLLOW added, retried on EINTR. Opens files and directories and nothing else: a pipe is not
+// waited for, a socket or device not used (ENXIO). Throws Error naming the path.
 FileDescriptor open_file(const std::string& path, int flags, mode_t mode = 0600);
 // The same, but a failure gives an empty descriptor and errno.
 FileDescriptor try_open_file(const std::string& path, int flags, mode_t mode = 0600);

@@ -50,6 +50,7 @@ Error system_error(int errno_value, const std::string& what_failed) {
       code = Code::no_permission;
       cure = "; a symbolic link stands there and links are not followed";
       break;
+    case ENXIO: cure = "; a pipe, a socket or a device stands there; remove it"; break;
     case ENOTDIR: cure = "; what stands above it is a file; remove that, or choose another directory"; break;
     case EMFILE:
     case ENFILE: cure = "; raise the limit of open files (ulimit -n)"; break;

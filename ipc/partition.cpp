@@ -126,8 +126,7 @@ struct OpenedFile {
 OpenedFile open_checked(const std::string& path, std::uint64_t bytes, Access access, MappedFile file,
                         const TopicConfig& config, std::uint32_t partition) {
   OpenedFile opened;
-  // O_NONBLOCK: should a pipe stand there, opening it must not wait for its other end.
-  opened.fd = open_file(path, (access == Access::read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+  opened.fd = open_file(path, access == Access::read_only ? O_RDONLY : O_RDWR);
   const std::uint64_t has = file_bytes(opened.fd.get(), path);
   if (has < sizeof(Identity)) throw Error(Code::corrupt, path + " is too short to be a Spillway file; remove it");
   // Looked at before mapping: the file of another layout has another size, and deserves the better message.

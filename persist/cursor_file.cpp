@@ -153,7 +153,7 @@ std::unique_ptr<CursorFile> CursorFile::open(const std::string& directory, const
   cursor->path_ = directory + "/" + name;
   cursor->topic_id_ = topic_id;
   for (unsigned attempt = 0;; ++attempt) {
-    cursor->fd_ = try_open_file(cursor->path_, O_RDWR | O_NONBLOCK);
+    cursor->fd_ = try_open_file(cursor->path_, O_RDWR);
     if (!cursor->fd_ && errno == ENOENT && attempt < kOpenAttemptsMax) {
       create_cursor(directory, cursor->path_, partitions, topic_id, sharing);
       continue;
@@ -225,7 +225,7 @@ std::vector<std::string> CursorFile::list(const std::string& directory) {
 CursorState CursorFile::peek(const std::string& directory, const std::string& name, std::uint32_t partitions,
                              std::uint64_t topic_id) {
   const std::string path = directory + "/" + name;
-  const FileDescriptor fd = open_file(path, O_RDONLY | O_NONBLOCK);
+  const FileDescriptor fd = open_file(path, O_RDONLY);
   const Chosen chosen = choose(fd.get(), path, partitions, topic_id);
   CursorState state;
   state.name = name;
@@ -243,7 +243,7 @@ CursorState CursorFile::peek(const std::string& directory, const std::string& na
 
 void CursorFile::remove(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
-  const FileDescriptor fd = open_file(path, O_RDWR | O_NONBLOCK);
+  const FileDescriptor fd = open_file(path, O_RDWR);
   if (!FileLock::try_lock_description(fd.get(), LockMode::exclusive)) throw busy(fd.get(), path);
   remove_file(path);
   sync_directory(directory);

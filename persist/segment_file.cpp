@@ -250,8 +250,11 @@ SegmentFile SegmentFile::try_open(const std::string& directory, const LogIdentit
     try {
   SegmentFile file;
   file.path_ = directory + "/" + segment_name(base);
-  file.fd_ = try_open_file(file.path_, O_RDONLY | O_NONBLOCK);  // nobody hangs on a pipe of that name
-  if (!file.fd_) return file;
+  file.fd_ = try_open_file(file.path_, O_RDONLY);
+  if (!file.fd_) {
+    if (errno == ENXIO) errno = ELOOP;  // a pipe, a device
+    return file;
+  }
   struct stat s;
   if (::fstat(file.fd_.get(), &s) != 0 || !S_ISREG(s.st_mode)) {
     file.fd_.reset();
@@ -287,10 +290,10 @@ bool SegmentFile::still_named() const noexcept {
 
 std::optional<HeaderRead> read_segment_header(const std::string& directory, const LogIdentity& log, Offset base) {
   const std::string path = directory + "/" + segment_name(base);
-  const FileDescriptor fd = try_open_file(path, O_RDONLY | O_NONBLOCK);
+  const FileDescriptor fd = try_open_file(path, O_RDONLY);
   if (!fd) {
     if (errno == ENOENT) return std::nullopt;
-    if (errno == ELOOP) return HeaderRead{HeaderStatus::not_a_segment, 0, {}};
+    if (errno == ELOOP || errno == ENXIO) return HeaderRead{HeaderStatus::not_a_segment, 0, {}};
     throw system_error(errno, "can't open " + path);
   }
   return read_header(fd.get(), log, base);

@@ -1,9 +1,14 @@
 // Descriptors, directories and whole-file replacement.
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <functional>
 
 #include "spillway/core/descriptor.h"
 #include "spillway/core/directory.h"
+#include "spillway/core/file_lock.h"
 #include "spillway/core/mapping.h"
 #include "spillway/core/random.h"
 #include "support/catch.h"
@@ -29,6 +34,30 @@ TEST_CASE("descriptors are close-on-exec and don't follow symbolic links") {
   CHECK(code_of([&] { open_file(link, O_RDONLY); }, &sentence) == Code::no_permission);
   CHECK(sentence.find("symbolic link") != std::string::npos);
   CHECK(code_of([&] { open_file(place.directory() + "/none", O_RDONLY); }) == Code::not_found);
+}
+
+TEST_CASE("what is neither a file nor a directory is refused at once, and what is opened waits as it should") {
+  RingPlace place;
+  const std::string pipe = place.directory() + "/pipe", socket = place.directory() + "/socket";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  REQUIRE(::mknod(socket.c_str(), S_IFSOCK | 0600, 0) == 0);
+  for (const std::string& path : {pipe, socket, std::string("/dev/zero")}) {
+    for (const int flags : {O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_CREAT}) {
+      INFO(path << " " << flags);
+      CHECK_FALSE(try_open_file(path, flags));
+      CHECK(errno == ENXIO);
+      std::string sentence;
+      CHECK(code_of([&] { open_file(path, flags); }, &sentence) == Code::io);
+      CHECK(sentence.find(path) != std::string::npos);
+      CHECK(sentence.find("remove it") != std::string::npos);
+    }
+    CHECK(code_of([&] { static_cast<void>(read_file(path, 100)); }) == Code::io);
+    CHECK(code_of([&] { LockProbe{path}; }) == Code::io);
+    CHECK(code_of([&] { FileLock::try_lock(path, LockMode::exclusive); }) == Code::io);
+  }
+  const FileDescriptor file = open_file(place.paths().ring, O_RDWR);
+  CHECK((::fcntl(file.get(), F_GETFL) & (O_NONBLOCK | O_ACCMODE)) == O_RDWR);
+  CHECK(open_file(place.directory(), O_RDONLY | O_DIRECTORY));
 }
 
 TEST_CASE("transfers are whole, and a read that meets the end early says so") {

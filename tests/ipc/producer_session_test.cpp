@@ -121,7 +121,7 @@ TEST_CASE("without a descriptor left attaching is an error, and nobody is taken 
   REQUIRE(claim);
   rlimit before = {};
   REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
-  const FileDescriptor next = open_file("/dev/null", O_RDONLY);
+  const FileDescriptor next = open_file(place.paths().ring, O_RDONLY);
   const rlimit few = {static_cast<rlim_t>(next.get()), before.rlim_max};
   REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
   std::string sentence;
