@@ -80,12 +80,22 @@ std::size_t Mapping::bytes() const noexcept { return impl_ ? impl_->region.get_s
 
 void Mapping::leak() noexcept { static_cast<void>(impl_.release()); }
 
+namespace {
+
+FileSystemRoom room_of(const struct statvfs& s) noexcept {
+  return {std::uint64_t{s.f_blocks} * s.f_frsize, std::uint64_t{s.f_bavail} * s.f_frsize};
+}
+
+}  // namespace
+
 void allocate_file(int fd, std::size_t bytes, const std::string& path) {
   int rc;
   do rc = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
   while (rc == EINTR);
   if (rc == 0) return;
-  const FileSystemRoom room = file_system_room(path);
+  // Asked of the descriptor: `path` is how the file will be known, and need not be its name yet.
+  struct statvfs s;
+  const FileSystemRoom room = ::fstatvfs(fd, &s) == 0 ? room_of(s) : FileSystemRoom{};
   throw system_error(rc, "can't allocate " + format_size(bytes) + " for " + path + " (its file system has " +
                              format_size(room.free_bytes) + " free of " + format_size(room.total_bytes) + ")");
 }
@@ -96,8 +106,7 @@ void replace_mapping_in_child(void* address, std::size_t bytes) noexcept {
 
 FileSystemRoom file_system_room(const std::string& path) noexcept {
   struct statvfs s;
-  if (::statvfs(path.c_str(), &s) != 0) return {};
-  return {std::uint64_t{s.f_blocks} * s.f_frsize, std::uint64_t{s.f_bavail} * s.f_frsize};
+  return ::statvfs(path.c_str(), &s) == 0 ? room_of(s) : FileSystemRoom{};
 }
 
 }  // namespace spillway

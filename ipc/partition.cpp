@@ -87,35 +87,43 @@ void check_identity(const Identity& id, MappedFile file, const TopicConfig& conf
   }
 }
 
-// A new file with all its blocks, under a temporary name.
-struct NewFile {
-  std::string temporary;
-  FileDescriptor fd;
-  Mapping mapping;
-};
-
-NewFile make_file(const std::string& path, std::uint64_t bytes, Sharing sharing, const Identity& id) {
-  NewFile made;
-  made.temporary = path + ".tmp-" + std::to_string(random_u64());
-  made.fd = open_file(made.temporary, O_RDWR | O_CREAT | O_EXCL, file_mode(sharing));
-  if (sharing != Sharing::owner) ::fchmod(made.fd.get(), file_mode(sharing));
-  try {
-    allocate_file(made.fd.get(), bytes, path);
-    made.mapping = Mapping::of_file(made.fd.get(), bytes, Access::read_write, path);
-  } catch (...) {
-    ::unlink(made.temporary.c_str());
-    throw;
+// A new file with all its blocks, under a temporary name until it gets its own; one that never does goes with this object,
+// so that who tries again on a full file system does not fill it with the remains of each attempt.
+class NewFile {
+ public:
+  NewFile(const std::string& path, Sharing sharing)
+      : path_(path),
+        temporary_(path + ".tmp-" + std::to_string(random_u64())),
+        fd_(open_file(temporary_, O_RDWR | O_CREAT | O_EXCL, file_mode(sharing))) {
+    if (sharing != Sharing::owner)
+      ::fchmod(fd_.get(), file_mode(sharing));  // the umask may have taken the group's bits
   }
-  std::memcpy(made.mapping.data(), &id, sizeof id);
-  return made;
-}
+  ~NewFile() {
+    if (!named_) ::unlink(temporary_.c_str());
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
 
-void give_name(const NewFile& file, const std::string& path) {
-  if (::rename(file.temporary.c_str(), path.c_str()) == 0) return;
-  const int error = errno;
-  ::unlink(file.temporary.c_str());
-  throw system_error(error, "can't rename " + file.temporary + " to " + path);
-}
+  // Throws Error (no_space). Returns the file's bytes.
+  std::byte* fill(std::uint64_t bytes, const Identity& id) {
+    allocate_file(fd_.get(), bytes, path_);
+    mapping_ = Mapping::of_file(fd_.get(), bytes, Access::read_write, path_);
+    std::memcpy(mapping_.data(), &id, sizeof id);
+    return mapping_.data();
+  }
+  void give_name() {
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+      throw system_error(errno, "can't rename " + temporary_ + " to " + path_);
+    }
+    named_ = true;
+  }
+
+ private:
+  std::string path_, temporary_;
+  FileDescriptor fd_;
+  Mapping mapping_;
+  bool named_ = false;
+};
 
 struct OpenedFile {
   FileDescriptor fd;
@@ -176,8 +184,9 @@ void Partition::create_files(const PartitionPaths& paths, const TopicConfig& con
   SPILLWAY_ASSERT((birth.begin & (config.ring_bytes - 1)) == 0);
   make_directory(parent_of(paths.ring), config.sharing);
   const auto identity = [&](MappedFile file) { return make_identity(file, config, partition, birth); };
-  NewFile control = make_file(paths.control, sizeof(Control), config.sharing, identity(MappedFile::control));
-  auto& c = *reinterpret_cast<Control*>(control.mapping.data());
+  NewFile control(paths.control, config.sharing), consumers(paths.consumers, config.sharing),
+      ring(paths.ring, config.sharing);
+  auto& c = *reinterpret_cast<Control*>(control.fill(sizeof(Control), identity(MappedFile::control)));
   // relaxed throughout: nobody else sees the file before it is renamed, and then by way of the kernel.
   constexpr auto kRelaxed = std::memory_order_relaxed;
   c.claims.reserved_end.store(birth.begin, kRelaxed);
@@ -189,15 +198,13 @@ void Partition::create_files(const PartitionPaths& paths, const TopicConfig& con
   c.persister.horizon.store(birth.horizon, kRelaxed);
   for (auto& boundary : c.boundaries) boundary.store(birth.begin, kRelaxed);
 
-  NewFile consumers = make_file(paths.consumers, sizeof(Consumers), config.sharing, identity(MappedFile::consumers));
-  auto& w = *reinterpret_cast<Consumers*>(consumers.mapping.data());
+  auto& w = *reinterpret_cast<Consumers*>(consumers.fill(sizeof(Consumers), identity(MappedFile::consumers)));
   for (auto& slot : w.slots) slot.gate.store(kNoGate, kRelaxed);
 
-  NewFile ring =
-      make_file(paths.ring, kRingHeaderBytes + config.ring_bytes, config.sharing, identity(MappedFile::ring));
-  give_name(control, paths.control);
-  give_name(consumers, paths.consumers);
-  give_name(ring, paths.ring);
+  ring.fill(kRingHeaderBytes + config.ring_bytes, identity(MappedFile::ring));
+  control.give_name();
+  consumers.give_name();
+  ring.give_name();
 }
 
 std::shared_ptr<Partition> Partition::attach(const PartitionPaths& paths, const TopicConfig& config,

@@ -114,10 +114,12 @@ TEST_CASE("a file that does not fit is refused with its file system's room, befo
   const FileDescriptor fd = open_file(place.directory() + "/huge", O_RDWR | O_CREAT);
   std::string sentence;
   const std::uint64_t more = file_system_room("/dev/shm").total_bytes + kGiB;
-  const Code code = code_of([&] { allocate_file(fd.get(), more, place.directory() + "/huge"); }, &sentence);
+  // Under the name it is to have, which nothing has yet.
+  const Code code = code_of([&] { allocate_file(fd.get(), more, place.directory() + "/final"); }, &sentence);
   CHECK((code == Code::no_space || code == Code::io));  // ENOSPC, or EFBIG under a file size limit
-  CHECK(sentence.find("/huge") != std::string::npos);
+  CHECK(sentence.find("/final") != std::string::npos);
   CHECK(sentence.find("free of") != std::string::npos);
+  CHECK(sentence.find("free of 0B") == std::string::npos);
   CHECK(::ftruncate(fd.get(), 0) == 0);
 }
 

@@ -2,8 +2,10 @@
 #include "spillway/ipc/partition.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <random>
 
 #include "support/catch.h"
@@ -204,6 +206,23 @@ TEST_CASE("creation leaves no temporary file, and an existing ring that is repla
   CHECK(fresh->incarnation() != old->incarnation());
   fresh->look_whether_gone();
   CHECK_FALSE(fresh->gone());
+}
+
+TEST_CASE("a ring that does not fit leaves nothing of itself, however often it is tried") {
+  RingPlace place;
+  for (const std::string& path : files_of(place)) remove_file(path);
+  const auto before = list_directory(parent_of(place.paths().ring));
+  CHECK(result_of(in_child([&] {
+          ::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes stands for a full file system: the ring alone is larger
+          const struct rlimit limit = {kRing, kRing};
+          if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 1;
+          for (int i = 0; i < 3; ++i) {
+            const Code code = code_of([&] { Partition::create_files(place.paths(), place.config(), 0, {1, 0, 0, 0}); });
+            if (code != Code::io && code != Code::no_space) return 2;
+          }
+          return 0;
+        })) == 0);
+  CHECK(list_directory(parent_of(place.paths().ring)) == before);
 }
 
 TEST_CASE("locks are made with the topic, are not readable by others, and making them again changes nothing") {
