@@ -20,7 +20,7 @@ mode_t file_mode(Sharing sharing) noexcept {
   return sharing == Sharing::owner ? 0600 : sharing == Sharing::group_read ? 0640 : 0660;
 }
 mode_t directory_mode(Sharing sharing) noexcept {
-  return sharing == Sharing::owner ? 0700 : sharing == Sharing::group_read ? 0750 : 0770;
+  return sharing == Sharing::owner ? 0700 : sharing == Sharing::group_read ? 02750 : 02770;
 }
 
 std::string parent_of(const std::string& path) {
@@ -63,8 +63,13 @@ void make_directory(const std::string& path, Sharing sharing) {
     if (errno == EEXIST) return make_directory(path, sharing);
     throw system_error(errno, "can't create the directory " + path);
   }
-  // The umask may have taken the group's bits.
-  if (sharing != Sharing::owner) ::chmod(path.c_str(), directory_mode(sharing));
+  if (sharing == Sharing::owner) return;
+  // The umask may have taken the group's bits, and mkdir hands the group on only where that is done above already. Only where
+  // something is missing: chmod by who is not of the group would take that away.
+  struct stat s;
+  if (::stat(path.c_str(), &s) == 0 && (s.st_mode & 07777) != directory_mode(sharing)) {
+    ::chmod(path.c_str(), directory_mode(sharing));
+  }
 }
 
 bool directory_exists(const std::string& path) noexcept {

@@ -13,8 +13,9 @@ namespace spillway {
 
 // Who besides the owner may use what we create.
 enum class Sharing { owner, group_read, group_write };
-mode_t file_mode(Sharing sharing) noexcept;       // 0600, 0640, 0660
-mode_t directory_mode(Sharing sharing) noexcept;  // 0700, 0750, 0770
+mode_t file_mode(Sharing sharing) noexcept;  // 0600, 0640, 0660
+// 0700, 02750, 02770: what is made in a shared directory belongs to that directory's group, whoever of the group made it.
+mode_t directory_mode(Sharing sharing) noexcept;
 
 // Makes the directory and those above it. One that exists already must be a directory (not a link) and belong to us,
 // to root, or to a group of ours that may write: a stranger's directory in a place all may write to is refused.

@@ -21,7 +21,7 @@ using namespace spillway_test::ring;
 mode_t mode_of(const std::string& path) {
   struct stat s = {};
   REQUIRE(::lstat(path.c_str(), &s) == 0);
-  return s.st_mode & 0777;
+  return s.st_mode & 07777;
 }
 
 TEST_CASE("descriptors are close-on-exec and don't follow symbolic links") {
@@ -96,7 +96,9 @@ TEST_CASE("directories: made with those above, ours alone by default, and not wh
   CHECK(mode_of(base + "/a/b/c") == 0700);
   make_directory(base + "/a/b/c", Sharing::owner);
   make_directory(base + "/g", Sharing::group_write);
-  CHECK(mode_of(base + "/g") == 0770);
+  CHECK(mode_of(base + "/g") == 02770);
+  make_directory(base + "/g/below", Sharing::group_read);
+  CHECK(mode_of(base + "/g/below") == 02750);
   static_cast<void>(open_file(base + "/file", O_RDWR | O_CREAT));
   CHECK(code_of([&] { make_directory(base + "/file", Sharing::owner); }) == Code::conflict);
   REQUIRE(::symlink((base + "/a").c_str(), (base + "/link").c_str()) == 0);
@@ -107,6 +109,33 @@ TEST_CASE("directories: made with those above, ours alone by default, and not wh
   remove_file(base + "/none");
   remove_directory(base + "/none");
   CHECK(code_of([&] { remove_directory(base + "/a"); }) == Code::io);
+}
+
+TEST_CASE("what is made in a shared directory belongs to its group, whatever the first group of who makes it") {
+  if (::geteuid() != 0) SPILLWAY_SKIP("only root can become a user of other groups");
+  RingPlace place;
+  const std::string base = place.directory() + "/shared";
+  make_directory(base, Sharing::group_write);
+  REQUIRE(::chown(base.c_str(), 64001, 64100) == 0);
+  REQUIRE(::chmod(base.c_str(), 02770) == 0);
+  REQUIRE(::chmod(place.directory().c_str(), 0711) == 0);
+  CHECK(result_of(in_child([&] {
+          const gid_t group = 64100;
+          if (::setgroups(1, &group) != 0 || ::setgid(64002) != 0 || ::setuid(64002) != 0) return 77;
+          ::umask(077);
+          make_directory(base + "/topic/0", Sharing::group_write);
+          static_cast<void>(open_file(base + "/topic/0/file", O_RDWR | O_CREAT));
+          return 0;
+        })) == 0);
+  for (const char* made : {"/topic", "/topic/0", "/topic/0/file"}) {
+    struct stat s = {};
+    REQUIRE(::stat((base + made).c_str(), &s) == 0);
+    INFO(made);
+    CHECK(s.st_uid == 64002);
+    CHECK(s.st_gid == 64100);
+  }
+  CHECK(mode_of(base + "/topic") == 02770);
+  CHECK(mode_of(base + "/topic/0") == 02770);
 }
 
 TEST_CASE("a file that does not fit is refused with its file system's room, before anything is mapped") {
