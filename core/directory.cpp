@@ -43,20 +43,32 @@ void check_owner(const std::string& path, const struct stat& s) {
 
 }  // namespace
 
-void make_directory(const std::string& path, Sharing sharing) {
+bool check_directory(const std::string& path) {
   struct stat s;
-  if (::lstat(path.c_str(), &s) == 0) {
-    if (S_ISLNK(s.st_mode) && ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) {
-      // A link that the user or root made (a home on another disk) is fine; a stranger's is not.
-      struct stat link;
-      if (::lstat(path.c_str(), &link) == 0 && link.st_uid != ::geteuid() && link.st_uid != 0) {
-        throw Error(Code::no_permission, path + " is a symbolic link of another user; remove it", ELOOP);
-      }
+  if (::lstat(path.c_str(), &s) != 0) return false;
+  if (S_ISLNK(s.st_mode)) {
+    // A link that the user or root made (a home on another disk) is fine; a stranger's is not.
+    if (s.st_uid != ::geteuid() && s.st_uid != 0) {
+      throw Error(Code::no_permission, path + " is a symbolic link of another user; remove it", ELOOP);
     }
-    if (!S_ISDIR(s.st_mode)) throw Error(Code::conflict, path + " exists and is not a directory; remove it", ENOTDIR);
-    check_owner(path, s);
-    return;
+    if (::stat(path.c_str(), &s) != 0) s.st_mode = S_IFLNK;
   }
+  if (!S_ISDIR(s.st_mode)) throw Error(Code::conflict, path + " exists and is not a directory; remove it", ENOTDIR);
+  check_owner(path, s);
+  return true;
+}
+
+void check_own_directory(const std::string& path) {
+  struct stat s;
+  if (::stat(path.c_str(), &s) != 0 || s.st_uid == ::geteuid() || s.st_uid == 0) return;
+  throw Error(Code::no_permission,
+              "the directory " + path + " was made by user " + std::to_string(s.st_uid) +
+                  ", who could exchange everything in it; have it removed, or choose another directory",
+              EACCES);
+}
+
+void make_directory(const std::string& path, Sharing sharing) {
+  if (check_directory(path)) return;
   const std::string above = parent_of(path);
   if (!directory_exists(above)) make_directory(above, sharing);
   if (::mkdir(path.c_str(), directory_mode(sharing)) != 0) {

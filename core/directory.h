@@ -17,8 +17,13 @@ mode_t file_mode(Sharing sharing) noexcept;  // 0600, 0640, 0660
 // 0700, 02750, 02770: what is made in a shared directory belongs to that directory's group, whoever of the group made it.
 mode_t directory_mode(Sharing sharing) noexcept;
 
-// Makes the directory and those above it. One that exists already must be a directory (not a link) and belong to us,
-// to root, or to a group of ours that may write: a stranger's directory in a place all may write to is refused.
+// Whether there is such a directory. Throws Error where something else stands, a link that neither this user nor root made,
+// or the directory of a stranger who let everybody write to it or did not let this user in.
+bool check_directory(const std::string& path);
+// Throws Error unless it belongs to this user or to root: for a name that a stranger can foresee, in a place where all may
+// make directories.
+void check_own_directory(const std::string& path);
+// Makes the directory and those above it; of those that exist already the lowest is checked.
 void make_directory(const std::string& path, Sharing sharing);
 bool directory_exists(const std::string& path) noexcept;
 bool file_exists(const std::string& path) noexcept;

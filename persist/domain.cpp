@@ -40,6 +40,9 @@ std::string tidy(std::string path) {
   return path;
 }
 
+// A name that everybody can foresee.
+std::string default_shm() { return "/dev/shm/spillway-" + std::to_string(::geteuid()); }
+
 }  // namespace
 
 DomainOptions resolve(DomainOptions options) {
@@ -49,7 +52,7 @@ DomainOptions resolve(DomainOptions options) {
     options.data = from_environment("STATE_DIRECTORY").substr(0, from_environment("STATE_DIRECTORY").find(':'));
   if (options.data.empty()) options.data = home_directory() + "/.local/share/spillway";
   if (options.shm.empty()) options.shm = from_environment("SPILLWAY_SHM");
-  if (options.shm.empty()) options.shm = "/dev/shm/spillway-" + std::to_string(::geteuid());
+  if (options.shm.empty()) options.shm = default_shm();
   options.data = tidy(std::move(options.data));
   options.shm = tidy(std::move(options.shm));
   if (options.data == options.shm) {
@@ -61,8 +64,9 @@ DomainOptions resolve(DomainOptions options) {
 Domain::Domain(DomainOptions options) : state_(std::make_shared<DomainState>(resolve(std::move(options)))) {
   // A stranger's directory in a place all may write to is noticed here rather than at the first topic.
   for (const std::string& directory : {state_->directories().data, state_->directories().shm}) {
-    if (file_exists(directory)) make_directory(directory, Sharing::owner);
+    static_cast<void>(check_directory(directory));
   }
+  if (state_->directories().shm == default_shm()) check_own_directory(default_shm());
 }
 
 Topic Domain::open(const std::string& name) const {

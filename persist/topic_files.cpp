@@ -203,6 +203,10 @@ bool topic_exists(const Directories& where, const std::string& name) {
 
 TopicConfig read_topic(const Directories& where, const std::string& name) {
   check_topic_name(name);
+  // Everything else is reached through these: what a stranger put in their place is noticed here, by name.
+  for (const std::string& directory : {where.data, where.shm}) {
+    static_cast<void>(check_directory(directory + "/" + name));
+  }
   if (has_config(where.data, name)) return read_config(where.data, name);
   if (has_config(where.shm, name)) return read_config(where.shm, name);
   throw Error(Code::not_found, "there is no topic " + name + " in " + where.data + " or " + where.shm +

@@ -138,6 +138,46 @@ TEST_CASE("what is made in a shared directory belongs to its group, whatever the
   CHECK(mode_of(base + "/topic/0") == 02770);
 }
 
+TEST_CASE("a stranger's directory and a stranger's link are not ours to use, and ours and root's are") {
+  if (::geteuid() != 0) SPILLWAY_SKIP("only root can make what belongs to others");
+  RingPlace place;
+  const std::string base = place.directory();
+  REQUIRE(::chmod(base.c_str(), 0711) == 0);
+  const auto seen_by = [](uid_t uid, const std::function<void()>& check) {
+    return result_of(in_child([&] {
+      if (::setgid(uid) != 0 || ::setuid(uid) != 0) return 77;
+      try {
+        check();
+      } catch (const Error& e) {
+        return e.code() == Code::no_permission ? 1 : 2;
+      }
+      return 0;
+    }));
+  };
+  make_directory(base + "/d", Sharing::owner);
+  REQUIRE(::chown((base + "/d").c_str(), 64001, 64001) == 0);
+  REQUIRE(::symlink((base + "/d").c_str(), (base + "/link").c_str()) == 0);
+  REQUIRE(::lchown((base + "/link").c_str(), 64002, 64002) == 0);
+  const auto use = [&] { check_directory(base + "/d"); };
+  const auto own = [&] { check_own_directory(base + "/d"); };
+  for (const mode_t mode : {0700U, 0755U, 0777U, 01777U}) {
+    REQUIRE(::chmod((base + "/d").c_str(), mode) == 0);
+    INFO(std::oct << mode);
+    CHECK(seen_by(64001, use) == 0);
+    CHECK(seen_by(64001, own) == 0);
+    CHECK(seen_by(64002, use) == (mode == 0755 ? 0 : 1));
+    CHECK(seen_by(64002, own) == 1);
+    CHECK(code_of(own) == Code::no_permission);  // root's neither
+  }
+  CHECK(seen_by(64001, [&] { check_directory(base + "/link"); }) == 1);
+  REQUIRE(::lchown((base + "/link").c_str(), 0, 0) == 0);
+  CHECK(seen_by(64001, [&] { check_directory(base + "/link"); }) == 0);
+  REQUIRE(::chown((base + "/d").c_str(), 0, 0) == 0);
+  REQUIRE(::chmod((base + "/d").c_str(), 0755) == 0);
+  CHECK(seen_by(64001, own) == 0);
+  CHECK_FALSE(check_directory(base + "/none"));
+}
+
 TEST_CASE("a file that does not fit is refused with its file system's room, before anything is mapped") {
   RingPlace place;
   const FileDescriptor fd = open_file(place.directory() + "/huge", O_RDWR | O_CREAT);
