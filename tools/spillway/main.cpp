@@ -1,6 +1,7 @@
 // The spillway command. Each subcommand is a file of its own; here is only what they have in common: arguments are parsed,
 // one of them runs, and whatever it throws becomes one sentence on standard error and an exit code.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -26,6 +27,15 @@ void hold_standard_descriptors() {
   hold(STDIN_FILENO, O_WRONLY);
   hold(STDOUT_FILENO, O_RDONLY);
   hold(STDERR_FILENO, O_RDONLY);
+}
+
+// Who writes to a topic has eight files of it open, so a thousand topics do not go into the 1,024 that a login gives. It gives so
+// few for the sake of select(), which nothing here uses.
+void raise_descriptor_limit() {
+  struct rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int fail(const CLI::App& app, int code, const std::string& sentence) {
@@ -106,6 +116,7 @@ int run_command(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   spillway::command::hold_standard_descriptors();
+  spillway::command::raise_descriptor_limit();
   spillway::command::ignore_closed_pipes();
   return spillway::command::run_command(argc, argv);
 }
