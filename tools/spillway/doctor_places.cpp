@@ -22,7 +22,7 @@ namespace spillway::command {
 namespace {
 
 constexpr std::uint64_t kShmComfortable = 64 * kMiB;
-constexpr std::uint64_t kRoomLow = 32 * kMiB;  // a default topic, and its control files
+constexpr std::uint64_t kRoomLow = 17 * kMiB;  // a default topic, and its control files
 
 // The directory itself, or the nearest thing above it that exists: there it would be made.
 std::string nearest(std::string path) {
