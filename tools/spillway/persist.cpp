@@ -161,8 +161,9 @@ void Daemon::say_who_holds() {
   if (ready_ || monotonic_ns() - started_ns_ < kSayWhoHoldsNs) return;
   for (Charge& charge : charges_) {
     if (charge.told_who_holds || persister_.holds_role(*charge.partition)) continue;
-    charge.told_who_holds = true;
     const std::uint32_t pid = charge.partition->control().persister.pid.load(std::memory_order_relaxed);  // display
+    if (pid == 0) continue;  // nobody: our own thread has not come to it yet
+    charge.told_who_holds = true;
     note(fmt::format("persist: pid {}{} holds the role of partition {} of topic {}; waiting for it", pid,
                      process_paused(pid) ? ", which is paused," : "", charge.partition->number(), charge.config.name));
   }
