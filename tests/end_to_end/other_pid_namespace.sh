@@ -38,8 +38,8 @@ alone first persist t </dev/null
 until_true grep -qx ready first.out
 is_pid_one "$first"
 alone second persist t </dev/null
-alone live sub t --count "$lines" </dev/null
-alone slow sub t --count $((2 * lines)) </dev/null
+alone live sub t --from earliest --count "$lines" </dev/null
+alone slow sub t --from earliest --count $((2 * lines)) </dev/null
 alone placed sub t --cursor place --count 5000 </dev/null
 for pid in "$live" "$slow"; do until_true grep -q '/t/0.ring$' "/proc/$pid/maps"; done
 kill -STOP "$slow"

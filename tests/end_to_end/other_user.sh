@@ -63,8 +63,8 @@ done
 expect 0 owner create read --ring 64KiB --segment 64KiB --sharing group_read
 in_background_as owner daemon persist read
 until_true grep -qx ready daemon.out
-in_background_as member live sub read --count "$lines"
-in_background_as member slow sub read --count "$lines"
+in_background_as member live sub read --from earliest --count "$lines"
+in_background_as member slow sub read --from earliest --count "$lines"
 in_background_as owner own sub read
 # Without a slot they are not in stat; that they have come is seen in what they map.
 for pid in "$live" "$slow" "$own"; do until_true grep -q '/read/0.ring$' "/proc/$pid/maps"; done

@@ -17,8 +17,8 @@ reading() { "$SPILLWAY" "$@" --data "$work/view"; }
 # The domain lives: a writer with the directory, consumers with the read-only view of it, on the same rings.
 in_background daemon persist
 until_true grep -qx ready daemon.out
-in_background live sub t --data "$work/view" --count "$lines" </dev/null
-in_background slow sub t --data "$work/view" --count "$lines" </dev/null
+in_background live sub t --data "$work/view" --from earliest --count "$lines" </dev/null
+in_background slow sub t --data "$work/view" --from earliest --count "$lines" </dev/null
 for pid in "$live" "$slow"; do until_true grep -q '/t/0.ring$' "/proc/$pid/maps"; done
 kill -STOP "$slow"
 expect 0 spillway pub t --no-persist --ack durable <input

@@ -19,7 +19,7 @@ equal "$(cat daemon.err)" ""
 records 15000 >input
 names="1 250 500 750 1000"
 for n in $names; do
-  in_background "live$n" sub "topic$n" --count 15001 </dev/null
+  in_background "live$n" sub "topic$n" --from earliest --count 15001 </dev/null
   until_true grep -q "/topic$n/0.ring\$" "/proc/$!/maps"
 done
 # shellcheck disable=SC2016
