@@ -6,6 +6,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 own_namespaces --mount
 
+rmdir "$rings" # nobody could once it is covered
 mount -t tmpfs -o mode=1777 none /dev/shm 2>err || skip "can't mount a tmpfs: $(cat err)"
 uid=$(id -u)
 mkdir precious home
