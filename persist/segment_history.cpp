@@ -36,7 +36,8 @@ HistoryRead failed(Offset from, int error) noexcept {
 }  // namespace
 
 SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
-                               std::shared_ptr<const Partition> partition, FileIo io, IoKind io_kind)
+                               std::shared_ptr<const Partition> partition, FileIo io, IoKind io_kind,
+                               std::size_t slots)
     : directory_(directory),
       log_(LogIdentity::of(config, partition_number)),
       overwrite_(config.on_full == OnFull::overwrite),
@@ -44,16 +45,16 @@ SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& 
       partition_(std::move(partition)),
       recovered_(partition_ ? RecoveredLog{} : recover(directory, log_, io)),
       row_(directory, log_),
-      reader_(directory, log_, io, io_kind) {}
+      reader_(directory, log_, io, io_kind, slots) {}
 
 SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
-                               RecoveredLog recovered, FileIo io, IoKind io_kind)
+                               RecoveredLog recovered, FileIo io, IoKind io_kind, std::size_t slots)
     : directory_(directory),
       log_(LogIdentity::of(config, partition_number)),
       overwrite_(config.on_full == OnFull::overwrite),
       recovered_(std::move(recovered)),
       row_(directory, log_),
-      reader_(directory, log_, io, io_kind) {}
+      reader_(directory, log_, io, io_kind, slots) {}
 
 SegmentHistory::~SegmentHistory() = default;
 

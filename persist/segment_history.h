@@ -29,10 +29,11 @@ class SegmentHistory : public History {
   // throws; no memory.
   SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
                  std::shared_ptr<const Partition> partition, FileIo io = FileIo::direct,
-                 IoKind io_kind = IoKind::automatic);
-  // With no ring and the log's end known already.
+                 IoKind io_kind = IoKind::automatic, std::size_t slots = SegmentReader::kSlots);
+  // With no ring and the log's end known already. `slots`: how many chunks of up to a MiB the reader has.
   SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
-                 RecoveredLog recovered, FileIo io = FileIo::direct, IoKind io_kind = IoKind::automatic);
+                 RecoveredLog recovered, FileIo io = FileIo::direct, IoKind io_kind = IoKind::automatic,
+                 std::size_t slots = SegmentReader::kSlots);
   ~SegmentHistory() override;
 
   // As History says. A gap's cause is damaged from the first record that can't be had to the first claim boundary

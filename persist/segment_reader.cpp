@@ -9,11 +9,6 @@
 #include "spillway/core/error.h"
 
 namespace spillway {
-namespace {
-
-constexpr std::size_t kOpenFilesMax = SegmentReader::kSlots + 2;
-
-}  // namespace
 
 std::string_view describe(RangeFault fault) noexcept {
   switch (fault) {
@@ -29,14 +24,16 @@ std::string_view describe(RangeFault fault) noexcept {
   return "unknown";
 }
 
-SegmentReader::SegmentReader(std::string directory, const LogIdentity& log, FileIo io, IoKind io_kind)
+SegmentReader::SegmentReader(std::string directory, const LogIdentity& log, FileIo io, IoKind io_kind,
+                             std::size_t slots)
     : directory_(std::move(directory)),
       log_(log),
       mix_(log.salt),
       io_(io),
       chunk_bytes_(std::min<std::uint64_t>(kChunkBytesMax, log.segment_bytes)),
-      window_(Mapping::anonymous(kSlots * chunk_bytes_ + 2 * kIndexBlocksHeld * kBlock)),
-      queue_(make_io_queue(io_kind, kSlots)) {}
+      slots_(slots),
+      window_(Mapping::anonymous(slots * chunk_bytes_ + 2 * kIndexBlocksHeld * kBlock)),
+      queue_(make_io_queue(io_kind, slots)) {}
 
 SegmentReader::~SegmentReader() {
   // A read that never ends may still write into the window.
@@ -44,7 +41,7 @@ SegmentReader::~SegmentReader() {
 }
 
 std::byte* SegmentReader::home_memory(unsigned home) const noexcept {
-  return window_.data() + kSlots * chunk_bytes_ + home * kIndexBlocksHeld * kBlock;
+  return window_.data() + slots_.size() * chunk_bytes_ + home * kIndexBlocksHeld * kBlock;
 }
 
 std::shared_ptr<SegmentFile> SegmentReader::open_segment(Offset base, int& error) {
@@ -59,7 +56,7 @@ std::shared_ptr<SegmentFile> SegmentReader::open_segment(Offset base, int& error
     if (errno != ENOENT && errno != ELOOP) error = errno;  // a link is followed nowhere: as good as missing
     return nullptr;
   }
-  if (files_.size() >= kOpenFilesMax) files_.pop_back();
+  if (files_.size() >= slots_.size() + 2) files_.pop_back();
   files_.insert(files_.begin(), std::make_shared<SegmentFile>(std::move(file)));
   return files_.front();
 }
@@ -119,7 +116,7 @@ void SegmentReader::wait_for(Slot& slot) {
       return;
     }
     queue_->poll(1, Deadline::never(),
-                 [&](const IoQueue::Completion& done) { finish_read(slots_[done.tag % kSlots], done.error); });
+                 [&](const IoQueue::Completion& done) { finish_read(slots_[done.tag % slots_.size()], done.error); });
   }
 }
 
@@ -158,7 +155,7 @@ SegmentReader::Slot& SegmentReader::load(std::uint64_t chunk) {
 }
 
 void SegmentReader::read_ahead(std::uint64_t chunk) {
-  for (std::uint64_t next = chunk + 1; next < chunk + kSlots; ++next) {
+  for (std::uint64_t next = chunk + 1; next < chunk + slots_.size(); ++next) {
     Slot& slot = slots_[slot_of(next)];
     if (slot.chunk == next) continue;
     if (slot.state == SlotState::reading || (pinned_ != kNoChunk && slot_of(pinned_) == slot_of(next))) return;
@@ -302,7 +299,7 @@ SegmentReader::Bytes SegmentReader::bytes(Offset from, Offset to) {
   SPILLWAY_ASSERT(from < to && align_down(from, log_.segment_bytes) == align_down(to - 1, log_.segment_bytes));
   const std::uint64_t first = from / chunk_bytes_;
   const std::uint64_t last = (to - 1) / chunk_bytes_;
-  const bool in_one_piece = last - first < kSlots && slot_of(first) <= slot_of(last);
+  const bool in_one_piece = last - first < slots_.size() && slot_of(first) <= slot_of(last);
   stitched_.clear();
   if (stitched_.capacity() > kChunkBytesMax && to - from < stitched_.capacity() / 2) stitched_.shrink_to_fit();
   if (!in_one_piece) stitched_.reserve(to - from);

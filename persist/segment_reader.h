@@ -55,10 +55,11 @@ struct FoundRecord {
 class SegmentReader {
  public:
   static constexpr std::size_t kChunkBytesMax = kMiB;
-  static constexpr std::size_t kSlots = 4;
+  static constexpr std::size_t kSlots = 4;         // for a consumer: of a window, one chunk is used, the rest under way
+  static constexpr std::size_t kSlotsOfVerify = 9;  // eight under way: what it takes to keep a disk busy
 
   SegmentReader(std::string directory, const LogIdentity& log, FileIo io = FileIo::direct,
-                IoKind io_kind = IoKind::automatic);
+                IoKind io_kind = IoKind::automatic, std::size_t slots = kSlots);
   ~SegmentReader();
   SegmentReader(const SegmentReader&) = delete;
   SegmentReader& operator=(const SegmentReader&) = delete;
@@ -140,7 +141,7 @@ class SegmentReader {
 
   std::byte* slot_memory(std::size_t slot) const noexcept { return window_.data() + slot * chunk_bytes_; }
   std::byte* home_memory(unsigned home) const noexcept;
-  std::size_t slot_of(std::uint64_t chunk) const noexcept { return chunk % kSlots; }
+  std::size_t slot_of(std::uint64_t chunk) const noexcept { return chunk % slots_.size(); }
   std::shared_ptr<SegmentFile> open_segment(Offset base, int& error);
   Slot& load(std::uint64_t chunk);
   bool start_read(std::uint64_t chunk);
@@ -163,9 +164,9 @@ class SegmentReader {
   FileIo io_;
   std::uint64_t chunk_bytes_;
   Offset limit_ = UINT64_MAX;
+  std::vector<Slot> slots_;
   Mapping window_;
   std::unique_ptr<IoQueue> queue_;
-  std::array<Slot, kSlots> slots_;
   std::uint64_t pinned_ = kNoChunk;                  // read-ahead leaves its slot alone
   std::vector<std::shared_ptr<SegmentFile>> files_;  // the newest first, a few
   IndexWindow index_;

@@ -133,8 +133,11 @@ VerifyResult verify_partition(const std::string& directory, const TopicConfig& c
         "the horizon file " + horizon_path(directory) +
         " is missing, so it is not known which offsets were handed out; restore it from a backup");
   }
-  SegmentHistory history = partition ? SegmentHistory(directory, config, partition_number, std::move(partition))
-                                     : SegmentHistory(directory, config, partition_number, std::move(recovered));
+  constexpr std::size_t kSlots = SegmentReader::kSlotsOfVerify;
+  SegmentHistory history = partition ? SegmentHistory(directory, config, partition_number, std::move(partition),
+                                                      FileIo::direct, IoKind::automatic, kSlots)
+                                     : SegmentHistory(directory, config, partition_number, std::move(recovered),
+                                                      FileIo::direct, IoKind::automatic, kSlots);
   result.begin = history.begin();
   result.end = history.end();
   Verifier verifier(directory, log, history, result);
