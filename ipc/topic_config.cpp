@@ -211,13 +211,15 @@ TopicConfig topic_config_from_json(std::span<const std::byte> text, const std::s
     const auto* chars = reinterpret_cast<const char*>(text.data());
     json j = json::parse(chars, chars + text.size());
     if (!j.is_object() || !j.contains("spillway_topic")) throw corrupt("it is not a topic's configuration");
-    if (j.at("spillway_topic").get<std::uint64_t>() != kConfigVersion) {
-      throw Error(Code::unsupported, path + " was written by another version of Spillway; use that version");
-    }
+    // The checksum comes first where there is one: a flipped version is damage.
+    const bool other_version = j.at("spillway_topic").get<std::uint64_t>() != kConfigVersion;
+    const Error unsupported(Code::unsupported, path + " was written by another version of Spillway; use that version");
+    if (other_version && !j.contains("checksum")) throw unsupported;
     const auto checksum = j.at("checksum").get<std::uint64_t>();
     j.erase("checksum");
     const std::string body = j.dump();
     if (xxh3(std::as_bytes(std::span(body))) != checksum) throw corrupt("its checksum does not match");
+    if (other_version) throw unsupported;
     TopicConfig c;
     c.name = j.at("name").get<std::string>();
     c.id = j.at("id").get<std::uint64_t>();
