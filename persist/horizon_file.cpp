@@ -34,6 +34,14 @@ Block block_of(const HorizonSlot& slot) noexcept {
   return block;
 }
 
+// Both slots as they are in the file.
+FileRead read_slots(int fd, std::array<HorizonSlot, 2>& slots) noexcept {
+  std::array<std::byte, 2 * kBlock> bytes{};
+  const FileRead got = read_some(fd, bytes.data(), bytes.size(), 0);
+  for (unsigned i = 0; i < 2; ++i) std::memcpy(&slots[i], bytes.data() + slot_pos(i), sizeof(HorizonSlot));
+  return got;
+}
+
 // The slot that counts and where it is. Throws Error when there is none.
 struct Chosen {
   HorizonSlot slot;
@@ -41,11 +49,9 @@ struct Chosen {
 };
 
 Chosen choose(int fd, const std::string& path) {
-  std::array<std::byte, 2 * kBlock> bytes{};
-  const FileRead got = read_some(fd, bytes.data(), bytes.size(), 0);
-  if (got.error != 0) throw system_error(got.error, "can't read " + path);
   std::array<HorizonSlot, 2> slots;
-  for (unsigned i = 0; i < 2; ++i) std::memcpy(&slots[i], bytes.data() + slot_pos(i), sizeof(HorizonSlot));
+  const FileRead got = read_slots(fd, slots);
+  if (got.error != 0) throw system_error(got.error, "can't read " + path);
   const bool a = intact(slots[0]);
   const bool b = intact(slots[1]);
   if (!a && !b) {
@@ -106,6 +112,21 @@ std::optional<HorizonSlot> HorizonFile::peek(const std::string& path, std::uint6
   return chosen.slot;
 }
 
+std::string HorizonFile::damage(const std::string& path) {
+  const FileDescriptor fd = try_open_file(path, O_RDONLY);
+  std::array<HorizonSlot, 2> slots, again;
+  // Read twice, because a writer may be at it.
+  if (!fd || read_slots(fd.get(), slots).error != 0 || read_slots(fd.get(), again).error != 0) return {};
+  for (unsigned i = 0; i < 2; ++i) {
+    const HorizonSlot nothing{};
+    if (intact(slots[i]) || std::memcmp(&slots[i], &nothing, sizeof nothing) == 0) continue;
+    if (std::memcmp(&slots[i], &again[i], sizeof nothing) != 0) continue;
+    return "slot " + std::to_string(i) + " of the horizon file " + path +
+           " is damaged: its checksum does not hold; the other one counts, and the next writer writes both anew";
+  }
+  return {};
+}
+
 std::optional<HorizonSlot> HorizonFile::read() {
   if (!fd_) *this = open(path_, topic_id_, partition_, sharing_);  // somebody may have made it meanwhile
   current_.reset();
@@ -125,14 +146,14 @@ int HorizonFile::write(const HorizonFields& fields) noexcept try {
   slot.version = kHorizonVersion;
   slot.partition = partition_;
   slot.topic_id = topic_id_;
-  slot.sequence = current_ ? current_->sequence + 1 : 1;
+  slot.sequence = 1;
   slot.incarnation = fields.incarnation;
   slot.begin = fields.begin;
   slot.horizon = fields.horizon;
   slot.previous_end = fields.previous_end;
   slot.previous_cause = static_cast<std::uint64_t>(fields.previous_cause);
   slot.clean = fields.clean ? 1 : 0;
-  slot.checksum = checksum_of(slot);
+  slot.checksum = checksum_of(slot);  // of the first one; write_other seals with its own sequence number
   SPILLWAY_ASSERT(slot.previous_end <= slot.begin && slot.begin <= slot.horizon);
   if (!current_) return write_first(slot);
 
@@ -146,6 +167,21 @@ int HorizonFile::write(const HorizonFields& fields) noexcept try {
     if (::fdatasync(fd_.get()) != 0) return errno;
     current_synced_ = true;
   }
+  const int error = write_other(slot);
+  // Were the newest slot to be damaged, an older horizon would count, and offsets would be used again. So both say the same.
+  // If that fails, what was promised is on disk all the same.
+  if (error == 0) write_other(slot);
+  return error;
+} catch (const Error& error) {
+  return error.errno_value() != 0 ? error.errno_value() : EIO;
+} catch (...) {
+  return ENOMEM;
+}
+
+// Writes the slot that does not count, with the next sequence number, and syncs it: it counts from then on.
+int HorizonFile::write_other(HorizonSlot slot) noexcept {
+  slot.sequence = current_->sequence + 1;
+  slot.checksum = checksum_of(slot);
   const unsigned other = 1 - current_slot_;
   const Block block = block_of(slot);
   const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(other));
@@ -154,20 +190,20 @@ int HorizonFile::write(const HorizonFields& fields) noexcept try {
   current_ = slot;
   current_slot_ = other;
   return 0;
-} catch (const Error& error) {
-  return error.errno_value() != 0 ? error.errno_value() : EIO;
-} catch (...) {
-  return ENOMEM;
 }
 
 int HorizonFile::write_first(const HorizonSlot& slot) noexcept try {
   std::array<std::byte, 2 * kBlock> bytes{};
+  HorizonSlot second = slot;
+  ++second.sequence;
+  second.checksum = checksum_of(second);
   std::memcpy(bytes.data(), &slot, sizeof slot);
+  std::memcpy(bytes.data() + slot_pos(1), &second, sizeof second);
   replace_file(path_, bytes, sharing_);
   fd_ = try_open_file(path_, O_RDWR);
   if (!fd_) return errno;
-  current_ = slot;
-  current_slot_ = 0;
+  current_ = second;
+  current_slot_ = 1;
   current_synced_ = true;
   return 0;
 } catch (const Error& error) {

@@ -43,15 +43,19 @@ class HorizonFile {
   // version), io.
   static std::optional<HorizonSlot> peek(const std::string& path, std::uint64_t topic_id, std::uint32_t partition);
   std::optional<HorizonSlot> read();
+  // A sentence that names the file, when a slot of it holds neither its checksum nor nothing; else empty.
+  static std::string damage(const std::string& path);
 
-  // Writes `fields` into the other slot and syncs it. Returns 0, or an errno: then the slot that counted before still
-  // counts, and calling again tries again. Only what a 0 was returned for may be relied on.
+  // Writes `fields` into the other slot and syncs it, and then into the first one too, so that either may be damaged later.
+  // Returns 0, or an errno: then the slot that counted before still counts, and calling again tries again. Only what a
+  // 0 was returned for may be relied on.
   int write(const HorizonFields& fields) noexcept;
 
   const std::string& path() const noexcept { return path_; }
 
  private:
   int write_first(const HorizonSlot& slot) noexcept;
+  int write_other(HorizonSlot slot) noexcept;
 
   std::string path_;
   std::uint64_t topic_id_ = 0;
