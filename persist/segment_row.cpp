@@ -41,6 +41,9 @@ std::optional<SegmentRow::Next> SegmentRow::next_after(Offset base) {
   if (read && read->status == HeaderStatus::ok) {
     next.previous_end = read->header.previous_end;
     next.cause = static_cast<GapCause>(read->header.gap_cause);
+  } else if (horizon_ && horizon_->begin == next.base) {  // the horizon says it too, of a ring's first segment
+    next.previous_end = horizon_->previous_end;
+    next.cause = static_cast<GapCause>(horizon_->previous_cause);
   }
   last_next_ = next;
   return next;
