@@ -241,6 +241,26 @@ CursorState CursorFile::peek(const std::string& directory, const std::string& na
   return state;
 }
 
+std::string CursorFile::damage(const std::string& directory, const std::string& name) {
+  const std::string path = directory + "/" + name;
+  const FileDescriptor fd = try_open_file(path, O_RDONLY | O_NONBLOCK);
+  std::vector<std::byte> bytes(2 * kCursorSlotBytes), again(bytes.size());
+  // Read twice, because the owner may be at it.
+  if (!fd || read_some(fd.get(), bytes.data(), bytes.size(), 0).error != 0 ||
+      read_some(fd.get(), again.data(), again.size(), 0).error != 0 || bytes != again) {
+    return {};
+  }
+  for (unsigned place = 0; place < 2; ++place) {
+    const auto slot = std::span(bytes).subspan(slot_pos(place), kCursorSlotBytes);
+    const bool empty =
+        std::all_of(slot.begin(), slot.begin() + sizeof(CursorSlot), [](std::byte b) { return b == std::byte{0}; });
+    if (empty || parse_slot(slot)) continue;
+    return "slot " + std::to_string(place) + " of the cursor " + path +
+           " is damaged: its checksum does not hold; the other one counts, so its consumer may get records again";
+  }
+  return {};
+}
+
 void CursorFile::remove(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
   const FileDescriptor fd = open_file(path, O_RDWR);

@@ -52,6 +52,8 @@ class CursorFile : public CursorStore {
   // Throws Error: not_found, corrupt, conflict, unsupported, no_permission.
   static CursorState peek(const std::string& directory, const std::string& name, std::uint32_t partitions,
                           std::uint64_t topic_id);
+  // A sentence that names the file, when a slot of it holds neither its checksum nor nothing; else empty.
+  static std::string damage(const std::string& directory, const std::string& name);
   // Deletes a cursor that nobody owns. Throws Error: busy, not_found.
   static void remove(const std::string& directory, const std::string& name);
 

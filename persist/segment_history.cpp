@@ -36,8 +36,7 @@ HistoryRead failed(Offset from, int error) noexcept {
 }  // namespace
 
 SegmentHistory::SegmentHistory(const std::string& directory, const TopicConfig& config, std::uint32_t partition_number,
-                               std::shared_ptr<const Partition> partition, FileIo io, IoKind io_kind,
-                               std::size_t slots)
+                               std::shared_ptr<const Partition> partition, FileIo io, IoKind io_kind, std::size_t slots)
     : directory_(directory),
       log_(LogIdentity::of(config, partition_number)),
       overwrite_(config.on_full == OnFull::overwrite),
@@ -282,10 +281,15 @@ Offset SegmentHistory::boundary_in_segment(Offset base, Offset offset) {
 }
 
 std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to) {
-  for (Offset range = align_up(from, kRangeBytes); range + kRangeBytes <= to; range += kRangeBytes) {
-    if (reader_.entries(range).count == 0) continue;
-    const CheckedRange checked = reader_.check(range, range + kRangeBytes);
-    if (checked.checked_end > range || checked.fault == RangeFault::no_file) continue;
+  for (Offset range = align_up(from, kRangeBytes); range < to; range += kRangeBytes) {
+    // Of a range that goes on behind the padding all is checked with what follows.
+    if (range + kRangeBytes > to && to < limit()) break;
+    const Candidates known = reader_.entries(range);
+    if (known.count == 0) continue;
+    // As much as the entry that covers more says, or the log's end: an older entry that holds would hide the rest.
+    const Offset wanted = std::min(to, range + known.entries[0].bytes);
+    const CheckedRange checked = reader_.check(range, wanted);
+    if (checked.checked_end >= wanted || checked.fault == RangeFault::no_file) continue;
     return Fault{checked.fault, checked.error, range};
   }
   return std::nullopt;

@@ -43,6 +43,11 @@ bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin
                                                  is_aligned(entry.first_boundary, kRecordAlign));
 }
 
+bool entry_spoilt(const IndexEntry& entry, std::uint64_t salt) noexcept {
+  const IndexEntry nothing{};
+  return std::memcmp(&entry, &nothing, sizeof entry) != 0 && entry.checksum != checksum_of(entry, salt);
+}
+
 Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset base,
                       Offset range_begin) noexcept {
   const std::uint64_t slot = (range_begin - base) / kRangeBytes % kIndexEntriesPerBlock;

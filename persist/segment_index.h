@@ -32,6 +32,10 @@ IndexEntry sealed(IndexEntry entry, std::uint64_t salt) noexcept;
 // first_boundary inside or kNoBoundary, durable_end <= kOffsetEnd.
 bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin) noexcept;
 
+// Holds something, but not its checksum: a bit of it has flipped. What a recycled file held before is whole and of another
+// range, and an entry lies in one sector, so that a power cut leaves the old one or the new one.
+bool entry_spoilt(const IndexEntry& entry, std::uint64_t salt) noexcept;
+
 using IndexHome = std::span<const std::byte, kBlock>;
 
 // The valid entries of one range, the one that covers more bytes first; equal ones count once.

@@ -55,7 +55,7 @@ struct FoundRecord {
 class SegmentReader {
  public:
   static constexpr std::size_t kChunkBytesMax = kMiB;
-  static constexpr std::size_t kSlots = 4;         // for a consumer: of a window, one chunk is used, the rest under way
+  static constexpr std::size_t kSlots = 4;  // for a consumer: of a window, one chunk is used, the rest under way
   static constexpr std::size_t kSlotsOfVerify = 9;  // eight under way: what it takes to keep a disk busy
 
   SegmentReader(std::string directory, const LogIdentity& log, FileIo io = FileIo::direct,

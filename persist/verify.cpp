@@ -50,6 +50,27 @@ class Verifier {
     }
   }
 
+  // Whether each entry of the segments' indexes holds its checksum. Of a range whose entries can't be used records()
+  // tells; but one that its other home, or an older entry, stands in for is damage as well.
+  void indexes(std::span<const Offset> bases) {
+    for (const Offset base : bases) {  // also behind the end: a damaged entry may be why it is there
+      const SegmentFile file = SegmentFile::try_open(directory_, log_, base, FileIo::buffered);
+      if (!file || file.header_error() != 0 || file.header_status() != HeaderStatus::ok) continue;
+      const std::vector<IndexEntry> entries = read_index(file);
+      std::vector<IndexEntry> again;
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (!entry_spoilt(entries[i], log_.salt)) continue;
+        if (again.empty()) again = read_index(file);  // a persister may be writing it
+        if (again.size() != entries.size() || std::memcmp(&entries[i], &again[i], sizeof(IndexEntry)) != 0) continue;
+        const std::size_t per_home = entries.size() / 2;
+        result_.problems.push_back("the index of " + directory_ + "/" + segment_name(base) + " is damaged in home " +
+                                   (i < per_home ? "A" : "B") + ": the entry for offset " +
+                                   std::to_string(base + i % per_home * kRangeBytes) +
+                                   " does not hold its checksum; what its other home can't stand in for is a gap");
+      }
+    }
+  }
+
   void records() {
     for (Offset at = result_.begin; at < result_.end;) {
       const HistoryRead read = history_.read(at);
@@ -90,6 +111,16 @@ class Verifier {
                                   : std::string("it can't be read: ") + std::strerror(error),
          at);
     return next;
+  }
+
+  // Home A, then home B; nothing when it can't be read.
+  std::vector<IndexEntry> read_index(const SegmentFile& file) const {
+    std::vector<IndexEntry> entries(2 * index_blocks(log_.segment_bytes) * kIndexEntriesPerBlock);
+    const std::size_t bytes = entries.size() * sizeof(IndexEntry);
+    const FileRead read =
+        read_some(file.descriptor(), entries.data(), bytes, index_block_pos(log_.segment_bytes, 0, 0));
+    if (read.error != 0 || read.bytes != bytes) return {};
+    return entries;
   }
 
   void note(Offset from, Offset to, std::string what, Offset where) {
@@ -143,6 +174,12 @@ VerifyResult verify_partition(const std::string& directory, const TopicConfig& c
   Verifier verifier(directory, log, history, result);
   verifier.headers(bases);
   verifier.records();
+  verifier.indexes(bases);
+  if (horizon) {
+    if (std::string damage = HorizonFile::damage(horizon_path(directory)); !damage.empty()) {
+      result.problems.push_back(std::move(damage));
+    }
+  }
   result.ranges = history.ranges_checked();
   std::sort(result.damage.begin(), result.damage.end(),
             [](const LogDamage& a, const LogDamage& b) { return a.from != b.from ? a.from < b.from : a.to < b.to; });
@@ -154,6 +191,9 @@ std::vector<std::string> verify_cursors(const std::string& cursors_directory, co
   for (const std::string& name : CursorFile::list(cursors_directory)) {
     try {
       CursorFile::peek(cursors_directory, name, config.partitions, config.id);
+      if (std::string damage = CursorFile::damage(cursors_directory, name); !damage.empty()) {
+        problems.push_back(std::move(damage));
+      }
     } catch (const Error& error) {
       if (error.code() == Code::not_found) continue;  // deleted meanwhile
       problems.emplace_back(error.what());

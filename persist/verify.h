@@ -22,7 +22,7 @@ struct VerifyResult {
   Offset begin = 0;
   Offset end = 0;
   std::vector<LogDamage> damage;      // ascending by `from`
-  std::vector<std::string> problems;  // of files that hold no log: a sentence each, naming file, cause and cure
+  std::vector<std::string> problems;  // of what holds no log: a sentence each, naming file, cause and cure
 
   bool sound() const noexcept { return damage.empty() && problems.empty(); }
 };
