@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "spillway/core/bytes.h"
@@ -24,6 +25,16 @@ constexpr std::uint64_t kSegmentMax = std::uint64_t{1} << 36;  // the disk forma
 constexpr std::uint32_t kSyncIntervalMsMax = 3'600'000;
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(Code::invalid_argument, sentence); }
+
+// json would convert a fraction, a negative number or one that is too large without a word, or without a defined result.
+template <class Number>
+Number number_at(const json& j, const char* key) {
+  const json& value = j.at(key);
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<Number>::max()) {
+    refuse(std::string(key) + " is no whole number from 0 to " + std::to_string(std::numeric_limits<Number>::max()));
+  }
+  return static_cast<Number>(value.get<std::uint64_t>());
+}
 
 std::string_view name_of(Sharing value) noexcept {
   return value == Sharing::owner ? "owner" : value == Sharing::group_read ? "group_read" : "group_write";
@@ -212,21 +223,21 @@ TopicConfig topic_config_from_json(std::span<const std::byte> text, const std::s
     json j = json::parse(chars, chars + text.size());
     if (!j.is_object() || !j.contains("spillway_topic")) throw corrupt("it is not a topic's configuration");
     // The checksum comes first where there is one: a flipped version is damage.
-    const bool other_version = j.at("spillway_topic").get<std::uint64_t>() != kConfigVersion;
+    const bool other_version = number_at<std::uint64_t>(j, "spillway_topic") != kConfigVersion;
     const Error unsupported(Code::unsupported, path + " was written by another version of Spillway; use that version");
     if (other_version && !j.contains("checksum")) throw unsupported;
-    const auto checksum = j.at("checksum").get<std::uint64_t>();
+    const auto checksum = number_at<std::uint64_t>(j, "checksum");
     j.erase("checksum");
     const std::string body = j.dump();
     if (xxh3(std::as_bytes(std::span(body))) != checksum) throw corrupt("its checksum does not match");
     if (other_version) throw unsupported;
     TopicConfig c;
     c.name = j.at("name").get<std::string>();
-    c.id = j.at("id").get<std::uint64_t>();
-    c.partitions = j.at("partitions").get<std::uint32_t>();
-    c.ring_bytes = j.at("ring").get<std::uint64_t>();
-    c.segment_bytes = j.at("segment").get<std::uint64_t>();
-    c.retain_bytes = j.at("retain").get<std::uint64_t>();
+    c.id = number_at<std::uint64_t>(j, "id");
+    c.partitions = number_at<std::uint32_t>(j, "partitions");
+    c.ring_bytes = number_at<std::uint64_t>(j, "ring");
+    c.segment_bytes = number_at<std::uint64_t>(j, "segment");
+    c.retain_bytes = number_at<std::uint64_t>(j, "retain");
     const auto on_full = parse_on_full(j.at("on_full").get<std::string>());
     const auto sync = parse_sync(j.at("sync").get<std::string>());
     const auto sharing = parse_sharing(j.at("sharing").get<std::string>());
@@ -234,12 +245,12 @@ TopicConfig topic_config_from_json(std::span<const std::byte> text, const std::s
     c.on_full = *on_full;
     c.sync = *sync;
     c.sharing = *sharing;
-    c.sync_interval_ms = j.at("sync_interval_ms").get<std::uint32_t>();
+    c.sync_interval_ms = number_at<std::uint32_t>(j, "sync_interval_ms");
     c.wakeups = j.at("wakeups").get<bool>();
     c.ephemeral = j.at("ephemeral").get<bool>();
     c.type.schema = j.at("type").at("schema").get<std::string>();
-    c.type.bytes = j.at("type").at("bytes").get<std::uint32_t>();
-    c.type.alignment = j.at("type").at("alignment").get<std::uint32_t>();
+    c.type.bytes = number_at<std::uint32_t>(j.at("type"), "bytes");
+    c.type.alignment = number_at<std::uint32_t>(j.at("type"), "alignment");
     check_config(c);
     return c;
   } catch (const json::exception& e) {
