@@ -23,6 +23,8 @@ Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
   Offset claim = from;  // the end so far
   Offset at = from;     // the record looked at
   std::uint64_t records = 0, in_claim = 0;
+  if (!is_aligned(from, kRecordAlign))
+    return {WalkStatus::corrupt, from, 0};  // a damaged watermark: nothing is read there
   // acquire: no record is looked for past what was handed out; also bounds a walk over hostile bytes.
   limit = std::min(limit, p.control().claims.reserved_end.load(std::memory_order_acquire));
   while (at < limit) {
