@@ -36,7 +36,7 @@ IndexEntry sealed(IndexEntry entry, std::uint64_t salt) noexcept {
 bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin) noexcept {
   if (entry.range_begin != range_begin || entry.checksum != checksum_of(entry, salt)) return false;
   if (entry.bytes == 0 || entry.bytes > kRangeBytes || !is_aligned(entry.bytes, kRecordAlign)) return false;
-  if (entry.durable_end > kOffsetEnd) return false;
+  if (entry.durable_end > kOffsetEnd || !is_aligned(entry.durable_end, kRecordAlign)) return false;
   const Offset end = range_begin + entry.bytes;
   if (entry.boundary > end || !is_aligned(entry.boundary, kRecordAlign)) return false;
   return entry.first_boundary == kNoBoundary || (entry.first_boundary >= range_begin && entry.first_boundary < end &&

@@ -29,7 +29,7 @@ constexpr std::uint64_t log_pos(Offset base, Offset offset) noexcept { return kS
 IndexEntry sealed(IndexEntry entry, std::uint64_t salt) noexcept;
 // INV-2 of the format, and every field in its range: bytes in whole 16s up to kRangeBytes, boundary <= range_begin +
 //       bytes,
-// first_boundary inside or kNoBoundary, durable_end <= kOffsetEnd.
+// first_boundary inside or kNoBoundary, durable_end <= kOffsetEnd and on the records' grid.
 bool entry_valid(const IndexEntry& entry, std::uint64_t salt, Offset range_begin) noexcept;
 
 // Holds something, but not its checksum: a bit of it has flipped. What a recycled file held before is whole and of another
