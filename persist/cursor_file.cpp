@@ -46,7 +46,8 @@ struct SlotCopy {
 std::optional<SlotCopy> parse_slot(std::span<std::byte> bytes) {
   SlotCopy copy;
   std::memcpy(&copy.slot, bytes.data(), sizeof copy.slot);
-  if (copy.slot.magic != kCursorMagic || copy.slot.partitions > kPartitionsMax) return std::nullopt;
+  if (copy.slot.magic != kCursorMagic) return std::nullopt;
+  if (copy.slot.partitions < 1 || copy.slot.partitions > kPartitionsMax) return std::nullopt;
   CursorSlot unsealed = copy.slot;
   unsealed.checksum = 0;
   std::memcpy(bytes.data(), &unsealed, sizeof unsealed);
