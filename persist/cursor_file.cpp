@@ -58,6 +58,11 @@ std::optional<SlotCopy> parse_slot(std::span<std::byte> bytes) {
   return copy;
 }
 
+// Sequences wrap: the slot that is written next is later than the one that was read, whatever that said.
+bool later(const CursorSlot& a, const CursorSlot& b) noexcept {
+  return static_cast<std::int64_t>(a.sequence - b.sequence) > 0;
+}
+
 struct Chosen {
   SlotCopy copy;
   unsigned place = 0;
@@ -70,7 +75,7 @@ Chosen choose(int fd, const std::string& path, std::uint32_t partitions, std::ui
   std::optional<Chosen> chosen;
   for (unsigned place = 0; place < 2; ++place) {
     auto copy = parse_slot(std::span(bytes).subspan(slot_pos(place), kCursorSlotBytes));
-    if (copy && (!chosen || copy->slot.sequence > chosen->copy.slot.sequence)) chosen = Chosen{std::move(*copy), place};
+    if (copy && (!chosen || later(copy->slot, chosen->copy.slot))) chosen = Chosen{std::move(*copy), place};
   }
   const std::string cure = "; delete it to begin again at the earliest record";
   if (!chosen) throw Error(Code::corrupt, "the cursor " + path + " is damaged: neither of its slots is valid" + cure);

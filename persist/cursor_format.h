@@ -4,7 +4,7 @@
 //          | CursorSlot, offsets    |         | CursorSlot, offsets    |         | CursorOwner |
 //          +------------------------+         +------------------------+         +-------------+  28672
 //
-// INV-1  Of the slots whose checksum holds the one with the larger sequence counts. Only the other is ever written,
+// INV-1  Of the slots whose checksum holds the one with the later sequence (they wrap) counts. Only the other is ever written,
 //        and synced before it is relied on.
 // INV-2  A partition's offset never goes backward. kNoCursorOffset: the consumer has not got anywhere yet, and
 //        begins at the earliest record. Anything else is a record boundary.

@@ -60,7 +60,9 @@ Chosen choose(int fd, const std::string& path) {
                     " is damaged (neither of its two slots holds its checksum), so it is not known which "
                     "offsets were handed out; restore it from a backup, or delete the topic");
   }
-  const unsigned place = a && (!b || slots[0].sequence >= slots[1].sequence) ? 0 : 1;
+  // Sequences wrap: the slot that is written next is later than the one that was read, whatever that said.
+  const bool b_later = static_cast<std::int64_t>(slots[1].sequence - slots[0].sequence) > 0;
+  const unsigned place = a && (!b || !b_later) ? 0 : 1;
   return {slots[place], place};
 }
 

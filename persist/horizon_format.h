@@ -4,8 +4,8 @@
 //          | slot |         | slot |    each in a block of its own, written in turn, synced before use
 //          +------+         +------+
 //
-// INV-1  Of the slots whose checksum holds the one with the larger sequence counts. Only the other is ever written, and then,
-//        synced between, the first one too: but for the sequence number they say the same.
+// INV-1  Of the slots whose checksum holds the one with the later sequence (they wrap) counts. Only the other is ever written,
+//        and then, synced between, the first one too: but for the sequence number they say the same.
 // INV-2  No claim of incarnation `incarnation` goes past `horizon`. The horizon of a living ring only grows; only who holds
 //        the exclusive form of the writers' lock may trim it (a clean stop) or change the incarnation.
 // INV-3  The log before `begin` ends at `previous_end`, for ever: what segments hold of [previous_end, begin) is dead.
