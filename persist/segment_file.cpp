@@ -121,7 +121,7 @@ HeaderStatus check_header(const SegmentHeader& header, const LogIdentity& log, O
     return HeaderStatus::foreign;
   }
   if (header.segment_bytes != log.segment_bytes || header.ring_bytes != log.ring_bytes) return HeaderStatus::geometry;
-  if (header.base != base || header.previous_end > base ||
+  if (header.base != base || header.previous_end > base || !is_aligned(header.previous_end, kRecordAlign) ||
       header.gap_cause > static_cast<std::uint64_t>(GapCause::damaged)) {
     return HeaderStatus::base;
   }
