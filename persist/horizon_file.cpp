@@ -77,7 +77,8 @@ void check(const HorizonSlot& slot, const std::string& path, std::uint64_t topic
                 "the horizon file " + path + " belongs to another topic or partition; put back the one that was here");
   }
   const bool in_order = slot.previous_end <= slot.begin && slot.begin <= slot.horizon && slot.horizon <= 2 * kOffsetEnd;
-  if (!in_order || slot.previous_cause > static_cast<std::uint64_t>(GapCause::damaged) || slot.clean > 1) {
+  const bool on_grid = is_aligned(slot.previous_end | slot.begin | slot.horizon, kRecordAlign);
+  if (!in_order || !on_grid || slot.previous_cause > static_cast<std::uint64_t>(GapCause::damaged) || slot.clean > 1) {
     throw Error(Code::corrupt, "the horizon file " + path + " holds values that can't be (previous end " +
                                    std::to_string(slot.previous_end) + ", begin " + std::to_string(slot.begin) +
                                    ", horizon " + std::to_string(slot.horizon) + "); restore it from a backup");

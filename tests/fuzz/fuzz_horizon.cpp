@@ -73,6 +73,7 @@ void check_found(const Found& found) {
   SPILLWAY_ASSERT(found.slot.has_value());
   const HorizonSlot& s = *found.slot;
   SPILLWAY_ASSERT(s.previous_end <= s.begin && s.begin <= s.horizon && s.horizon <= 2 * kOffsetEnd);
+  SPILLWAY_ASSERT(is_aligned(s.previous_end | s.begin | s.horizon, kRecordAlign));
   SPILLWAY_ASSERT(s.clean <= 1 && s.previous_cause <= static_cast<std::uint64_t>(GapCause::damaged));
 }
 
@@ -118,7 +119,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   if (!looked.slot) return 0;
   HorizonFields fields = HorizonFields::of(*looked.slot);
   check_written(file, fields);
-  fields.horizon = std::clamp(source.word(), fields.begin, 2 * kOffsetEnd);
+  fields.horizon = std::clamp(align_down(source.word(), kRecordAlign), fields.begin, 2 * kOffsetEnd);
   fields.clean = (how & 8) != 0;
   check_written(file, fields);
   check_sealing(file, *peeked().slot);

@@ -55,13 +55,13 @@ TEST_CASE("horizon: nothing is created before the first write, which makes a who
   HorizonFile file = scene.open();
   CHECK_FALSE(file.read());
   CHECK_FALSE(std::filesystem::exists(scene.path));
-  REQUIRE(file.write(fields(100, 200)) == 0);
+  REQUIRE(file.write(fields(160, 320)) == 0);
   CHECK(std::filesystem::file_size(scene.path) == 8192);
   const auto slot = scene.peek();
   REQUIRE(slot);
-  CHECK(slot->begin == 100);
-  CHECK(slot->horizon == 200);
-  CHECK(slot->previous_end == 50);
+  CHECK(slot->begin == 160);
+  CHECK(slot->horizon == 320);
+  CHECK(slot->previous_end == 80);
   CHECK(slot->previous_cause == static_cast<std::uint64_t>(GapCause::crash));
   CHECK(slot->clean == 0);
   CHECK(slot->incarnation == 42);
@@ -77,12 +77,12 @@ TEST_CASE("horizon: the newest of many writes counts, also for who opens it anew
     if (i % 3 == 0) {
       HorizonFile other = scene.open();
       REQUIRE(other.read());
-      REQUIRE(other.write(fields(10, 100 * i)) == 0);
+      REQUIRE(other.write(fields(32, 160 * i)) == 0);
       REQUIRE(kept.read());  // as who takes the role does
     } else {
-      REQUIRE(kept.write(fields(10, 100 * i)) == 0);
+      REQUIRE(kept.write(fields(32, 160 * i)) == 0);
     }
-    REQUIRE(scene.peek()->horizon == 100 * i);
+    REQUIRE(scene.peek()->horizon == 160 * i);
     REQUIRE(scene.peek()->sequence == 2 * i);  // each write fills both slots
   }
 }
@@ -91,11 +91,11 @@ TEST_CASE("horizon: a torn write leaves the slot before it") {
   // However much of the newest slot's block reached the disk, a reader gets it whole or the one before.
   Scene scene;
   HorizonFile file = scene.open();
-  REQUIRE(file.write(fields(10, 100)) == 0);
-  REQUIRE(file.write(fields(10, 200)) == 0);
+  REQUIRE(file.write(fields(32, 160)) == 0);
+  REQUIRE(file.write(fields(32, 320)) == 0);
   const std::string before = scene.path + ".before";
   copy_file(scene.path, before);
-  REQUIRE(file.write(fields(10, 300)) == 0);  // into slot 0
+  REQUIRE(file.write(fields(32, 480)) == 0);  // into slot 0
   const std::string after = scene.path + ".after";
   copy_file(scene.path, after);
   for (std::size_t torn = 0; torn <= sizeof(HorizonSlot); ++torn) {
@@ -107,21 +107,21 @@ TEST_CASE("horizon: a torn write leaves the slot before it") {
     REQUIRE(write_at(to.get(), bytes.data(), torn, 0) == 0);
     const auto slot = scene.peek();
     REQUIRE(slot);
-    REQUIRE(slot->horizon == (torn == sizeof(HorizonSlot) ? 300 : 200));
+    REQUIRE(slot->horizon == (torn == sizeof(HorizonSlot) ? 480 : 320));
     // And who writes on leaves either slot able to stand for both.
     HorizonFile next = scene.open();
     REQUIRE(next.read());
-    REQUIRE(next.write(fields(10, 400)) == 0);
-    REQUIRE(scene.peek()->horizon == 400);
+    REQUIRE(next.write(fields(32, 640)) == 0);
+    REQUIRE(scene.peek()->horizon == 640);
     flip_bit(scene.path, torn % 2 * kBlock);
-    REQUIRE(scene.peek()->horizon == 400);
+    REQUIRE(scene.peek()->horizon == 640);
   }
 }
 
 TEST_CASE("horizon: what can't be right is refused") {
   Scene scene;
   HorizonFile file = scene.open();
-  REQUIRE(file.write(fields(10, 100)) == 0);
+  REQUIRE(file.write(fields(32, 160)) == 0);
   const auto rewrite = [&](auto change) {
     HorizonSlot slot = *scene.peek();
     change(slot);
@@ -158,11 +158,19 @@ TEST_CASE("horizon: what can't be right is refused") {
     CHECK(code_of(scene) == Code::corrupt);
   }
   SECTION("horizon before begin") {
-    rewrite([](HorizonSlot& s) { s.horizon = 9; });
+    rewrite([](HorizonSlot& s) { s.horizon = 16; });
     CHECK(code_of(scene) == Code::corrupt);
   }
   SECTION("previous end after begin") {
-    rewrite([](HorizonSlot& s) { s.previous_end = 11; });
+    rewrite([](HorizonSlot& s) { s.previous_end = 48; });
+    CHECK(code_of(scene) == Code::corrupt);
+  }
+  SECTION("an end off the records' grid") {
+    rewrite([](HorizonSlot& s) { s.previous_end = 17; });
+    CHECK(code_of(scene) == Code::corrupt);
+  }
+  SECTION("a horizon off the records' grid") {
+    rewrite([](HorizonSlot& s) { s.horizon = 161; });
     CHECK(code_of(scene) == Code::corrupt);
   }
   SECTION("unknown cause") {
@@ -179,9 +187,9 @@ TEST_CASE("horizon: what can't be right is refused") {
 TEST_CASE("horizon: a write that fails is reported, and what counted before still counts") {
   Scene scene;
   HorizonFile file = scene.open();
-  REQUIRE(file.write(fields(10, 100)) == 0);
+  REQUIRE(file.write(fields(32, 160)) == 0);
   std::filesystem::remove_all(scene.directory.path());
   HorizonFile fresh = scene.open();
-  CHECK(fresh.write(fields(10, 100)) != 0);  // no directory to make it in
-  CHECK(file.write(fields(10, 200)) == 0);   // an open one goes on
+  CHECK(fresh.write(fields(32, 160)) != 0);  // no directory to make it in
+  CHECK(file.write(fields(32, 320)) == 0);   // an open one goes on
 }
