@@ -125,7 +125,7 @@ Appended SharedProducer::take(std::uint64_t bytes, Offset& offset) noexcept {
   for (;;) {
     // relaxed: the CAS checks it.
     const Offset begin = p.control().claims.reserved_end.load(std::memory_order_relaxed);
-    if (begin + bytes > kOffsetEnd || (begin & (kRecordAlign - 1)) != 0) {
+    if (begin > kOffsetEnd - bytes || (begin & (kRecordAlign - 1)) != 0) {
       return {AppendStatus::corrupt, Blocked::none, {}, 0};
     }
     const Offset lap_end = (begin & ~p.mask()) + p.capacity();

@@ -316,6 +316,7 @@ class Author {
   template <class Producer>
   void write_with(Producer& producer, Source& source) {
     const std::uint8_t what = source.byte();
+    reserved_before_ = producer.partition()->control().claims.reserved_end.load();
     const std::string payload(source.number<std::uint16_t>() % (kRing / 4 + 64), 'p');
     switch (what % 4) {
       case 0: return check(producer.append(bytes_of(payload)), payload);
@@ -341,6 +342,7 @@ class Author {
     SPILLWAY_ASSERT(appended.end > begin && appended.end - begin <= kRing / 4 + kRecordAlign);
     SPILLWAY_ASSERT(begin / kRing == (appended.end - 1) / kRing);
     if (exclusive_ || !spoilt_) SPILLWAY_ASSERT(begin >= end_);
+    if (shared_) SPILLWAY_ASSERT(reserved_before_ <= begin);  // however damaged: a claim takes what comes next
     end_ = appended.end;
     if (spoilt_) return;
     std::optional<Follower> follower;
@@ -353,6 +355,7 @@ class Author {
   std::optional<ExclusiveProducer> exclusive_;
   std::optional<SharedProducer> shared_;
   Offset end_ = 0;
+  Offset reserved_before_ = 0;
   bool spoilt_ = false;
 };
 
