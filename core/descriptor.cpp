@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 
 namespace spillway {
@@ -72,7 +73,7 @@ int read_at(int fd, void* to, std::size_t bytes, std::uint64_t position) noexcep
 int write_at(int fd, const void* from, std::size_t bytes, std::uint64_t position) noexcept {
   const auto* in = static_cast<const char*>(from);
   while (bytes > 0) {
-    const ssize_t n = ::pwrite(fd, in, bytes, static_cast<off_t>(position));
+    const ssize_t n = disk::write(fd, in, bytes, position);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno;
     if (n == 0) return EIO;

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "spillway/core/descriptor.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/random.h"
 #include "spillway/core/size_text.h"
@@ -71,7 +72,7 @@ void make_directory(const std::string& path, Sharing sharing) {
   if (check_directory(path)) return;
   const std::string above = parent_of(path);
   if (!directory_exists(above)) make_directory(above, sharing);
-  if (::mkdir(path.c_str(), directory_mode(sharing)) != 0) {
+  if (disk::make_directory(path.c_str(), directory_mode(sharing)) != 0) {
     if (errno == EEXIST) return make_directory(path, sharing);
     throw system_error(errno, "can't create the directory " + path);
   }
@@ -113,15 +114,15 @@ std::vector<std::string> list_directory(const std::string& path) {
 void sync_directory(const std::string& path) {
   const FileDescriptor fd = open_file(path, O_RDONLY | O_DIRECTORY);
   // Some file systems (ramfs) can't sync a directory and have nothing to sync.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL) throw system_error(errno, "can't sync the directory " + path);
+  if (disk::sync(fd.get()) != 0 && errno != EINVAL) throw system_error(errno, "can't sync the directory " + path);
 }
 
 void remove_file(const std::string& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't remove " + path);
+  if (disk::unlink(path.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't remove " + path);
 }
 
 void remove_directory(const std::string& path) {
-  if (::rmdir(path.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't remove " + path);
+  if (disk::remove_directory(path.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't remove " + path);
 }
 
 void replace_file(const std::string& path, std::span<const std::byte> bytes, Sharing sharing) {
@@ -130,15 +131,15 @@ void replace_file(const std::string& path, std::span<const std::byte> bytes, Sha
     const FileDescriptor fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, file_mode(sharing));
     if (sharing != Sharing::owner) ::fchmod(fd.get(), file_mode(sharing));
     int error = write_at(fd.get(), bytes.data(), bytes.size(), 0);
-    if (error == 0 && ::fdatasync(fd.get()) != 0) error = errno;
+    if (error == 0 && disk::sync_data(fd.get()) != 0) error = errno;
     if (error != 0) {
-      ::unlink(temporary.c_str());
+      disk::unlink(temporary.c_str());
       throw system_error(error, "can't write " + path);
     }
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+  if (disk::rename(temporary.c_str(), path.c_str()) != 0) {
     const int error = errno;
-    ::unlink(temporary.c_str());
+    disk::unlink(temporary.c_str());
     throw system_error(error, "can't rename " + temporary + " to " + path);
   }
   sync_directory(parent_of(path));

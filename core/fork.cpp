@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "spillway/core/disk.h"
 #include "spillway/core/mapping.h"
 
 namespace spillway {
@@ -75,7 +76,7 @@ int fork_registry_open(const char* path, int flags, mode_t mode) {
   ForkRegistry& r = registry();
   std::lock_guard lock(r.mutex);
   int fd;
-  do fd = ::open(path, flags, mode);
+  do fd = disk::open(path, flags, mode);
   while (fd < 0 && errno == EINTR);
   if (fd >= 0) r.add_descriptor(fd);
   return fd;

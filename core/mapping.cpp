@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/size_text.h"
 
@@ -90,7 +91,7 @@ FileSystemRoom room_of(const struct statvfs& s) noexcept {
 
 void allocate_file(int fd, std::size_t bytes, const std::string& path) {
   int rc;
-  do rc = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  do rc = disk::allocate(fd, bytes);
   while (rc == EINTR);
   if (rc == 0) return;
   // Asked of the descriptor: `path` is how the file will be known, and need not be its name yet.

@@ -12,6 +12,7 @@
 
 #include "spillway/core/checksum.h"
 #include "spillway/core/clock.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/random.h"
 #include "spillway/core/size_text.h"
@@ -99,7 +100,7 @@ class NewFile {
       ::fchmod(fd_.get(), file_mode(sharing));  // the umask may have taken the group's bits
   }
   ~NewFile() {
-    if (!named_) ::unlink(temporary_.c_str());
+    if (!named_) disk::unlink(temporary_.c_str());
   }
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
@@ -112,7 +113,7 @@ class NewFile {
     return mapping_.data();
   }
   void give_name() {
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    if (disk::rename(temporary_.c_str(), path_.c_str()) != 0) {
       throw system_error(errno, "can't rename " + temporary_ + " to " + path_);
     }
     named_ = true;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/random.h"
 #include "spillway/core/size_text.h"
@@ -227,7 +228,7 @@ std::optional<std::string> persist(const Domain& domain, const CleanItem& item, 
 std::optional<std::string> set_aside(const std::vector<std::string>& files) {
   const std::string suffix = std::string(kAside) + std::to_string(random_u64());
   for (const std::string& file : files) {
-    if (::rename(file.c_str(), (file + suffix).c_str()) != 0 && errno != ENOENT) {
+    if (disk::rename(file.c_str(), (file + suffix).c_str()) != 0 && errno != ENOENT) {
       throw system_error(errno, "can't rename " + file);
     }
   }

@@ -11,6 +11,7 @@
 
 #include "spillway/core/checksum.h"
 #include "spillway/core/clock.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/file_lock.h"
 #include "spillway/core/random.h"
@@ -133,10 +134,10 @@ void create_cursor(const std::string& directory, const std::string& path, std::u
     const FileDescriptor fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL, file_mode(sharing));
     if (sharing != Sharing::owner) ::fchmod(fd.get(), file_mode(sharing));  // the umask may have taken the group's bits
     error = write_at(fd.get(), bytes.data(), bytes.size(), 0);
-    if (error == 0 && ::fsync(fd.get()) != 0) error = errno;
+    if (error == 0 && disk::sync(fd.get()) != 0) error = errno;
   }
-  if (error == 0 && ::link(temporary.c_str(), path.c_str()) != 0 && errno != EEXIST) error = errno;
-  ::unlink(temporary.c_str());
+  if (error == 0 && disk::link(temporary.c_str(), path.c_str()) != 0 && errno != EEXIST) error = errno;
+  disk::unlink(temporary.c_str());
   if (error != 0) throw system_error(error, "can't create the cursor " + path);
   sync_directory(directory);
 }
@@ -194,7 +195,7 @@ int CursorFile::write_slot(unsigned slot, std::uint64_t sequence, std::span<cons
           offsets);
   const int error = write_at(fd_.get(), buffer_.data(), buffer_.size(), slot_pos(slot));
   if (error != 0) return error;
-  return ::fdatasync(fd_.get()) == 0 ? 0 : errno;
+  return disk::sync_data(fd_.get()) == 0 ? 0 : errno;
 }
 
 int CursorFile::commit(std::span<const Offset> offsets) noexcept {

@@ -11,6 +11,7 @@
 
 #include "spillway/core/bytes.h"
 #include "spillway/core/checksum.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/persist/segment_file.h"
 
@@ -167,7 +168,7 @@ int HorizonFile::write(const HorizonFields& fields) noexcept try {
     const Block block = block_of(*current_);
     const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(current_slot_));
     if (error != 0) return error;
-    if (::fdatasync(fd_.get()) != 0) return errno;
+    if (disk::sync_data(fd_.get()) != 0) return errno;
     current_synced_ = true;
   }
   const int error = write_other(slot);
@@ -189,7 +190,7 @@ int HorizonFile::write_other(HorizonSlot slot) noexcept {
   const Block block = block_of(slot);
   const int error = write_at(fd_.get(), block.data(), block.size(), slot_pos(other));
   if (error != 0) return error;
-  if (::fdatasync(fd_.get()) != 0) return errno;
+  if (disk::sync_data(fd_.get()) != 0) return errno;
   current_ = slot;
   current_slot_ = other;
   return 0;

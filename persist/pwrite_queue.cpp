@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "spillway/core/descriptor.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/fork.h"
 #include "spillway/persist/io_queue.h"
 
@@ -28,7 +29,7 @@ class PwriteQueue final : public IoQueue {
   bool submit_sync(int fd, std::uint64_t tag) noexcept override {
     if (full()) return false;
     int rc;
-    do rc = ::fdatasync(fd);
+    do rc = disk::sync_data(fd);
     while (rc != 0 && errno == EINTR);
     return report(tag, rc == 0 ? 0 : errno);
   }

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "spillway/core/bytes.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/persist/segment_reader.h"
 #include "spillway/persist/segment_row.h"
@@ -156,7 +157,7 @@ int sync_recovered(const std::string& directory, const LogIdentity& log, const R
     if (base + log.segment_bytes <= recovered.synced_end || base >= recovered.end) continue;
     const FileDescriptor fd = try_open_file(directory + "/" + segment_name(base), O_RDONLY);
     if (!fd && errno == ENOENT) continue;  // expired meanwhile
-    if (!fd || ::fdatasync(fd.get()) != 0) return errno;
+    if (!fd || disk::sync_data(fd.get()) != 0) return errno;
     any = true;
   }
   if (any) sync_directory(directory);  // a segment's maker may have died before it did

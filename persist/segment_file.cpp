@@ -15,6 +15,7 @@
 #include "spillway/core/bytes.h"
 #include "spillway/core/checksum.h"
 #include "spillway/core/clock.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/file_lock.h"
 #include "spillway/core/size_text.h"
@@ -81,15 +82,15 @@ bool set_direct(int fd, bool on) noexcept {
 
 // Renames to a name that nobody has yet. Returns 0 or an errno.
 int rename_new(const std::string& from, const std::string& to) noexcept {
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+  if (disk::rename_new(from.c_str(), to.c_str()) == 0) return 0;
   if (errno != EINVAL) return errno;
   // A file system that can't promise not to replace. Nobody else makes segments here, so looking is enough.
   if (file_exists(to)) return EEXIST;
-  return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+  return disk::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
 [[noreturn]] void fail(int error, const std::string& what, const std::string& leftover) {
-  ::unlink(leftover.c_str());
+  disk::unlink(leftover.c_str());
   throw system_error(error, what);
 }
 
@@ -180,17 +181,17 @@ SegmentFile SegmentFile::finish_birth(const std::string& directory, const std::s
   std::memcpy(block.data(), &file.header_, sizeof file.header_);
   const int error = write_at(file.fd_.get(), block.data(), block.size(), 0);
   if (error != 0) fail(error, "can't write the header of " + file.path_, temporary);
-  if (::fsync(file.fd_.get()) != 0) fail(errno, "can't sync " + file.path_, temporary);
+  if (disk::sync(file.fd_.get()) != 0) fail(errno, "can't sync " + file.path_, temporary);
   const int renamed = rename_new(temporary, file.path_);
   if (renamed == EEXIST) {
-    ::unlink(temporary.c_str());
+    disk::unlink(temporary.c_str());
     throw Error(Code::conflict, "the segment " + file.path_ + " exists already; move it out of the way", EEXIST);
   }
   if (renamed != 0) fail(renamed, "can't rename " + temporary + " to " + file.path_, temporary);
   try {
     sync_directory(directory);
   } catch (...) {
-    ::unlink(file.path_.c_str());  // or trying again would find its own leftover
+    disk::unlink(file.path_.c_str());  // or trying again would find its own leftover
     throw;
   }
   file.header_status_ = HeaderStatus::ok;
@@ -207,7 +208,7 @@ SegmentFile SegmentFile::create(const std::string& directory, const LogIdentity&
   try {
     allocate_file(fd.get(), segment_file_bytes(log.segment_bytes), temporary);
   } catch (...) {
-    ::unlink(temporary.c_str());
+    disk::unlink(temporary.c_str());
     throw;
   }
   if (!FileLock::try_lock_description(fd.get(), LockMode::exclusive)) {
@@ -224,7 +225,7 @@ std::optional<SegmentFile> SegmentFile::recycle(const std::string& directory, co
   if (file_bytes(fd.get(), from) != segment_file_bytes(log.segment_bytes)) return std::nullopt;
   if (!FileLock::try_lock_description(fd.get(), LockMode::exclusive)) return std::nullopt;
   const std::string temporary = directory + "/" + std::string(kMakingPrefix) + digits_of(birth.base);
-  if (::rename(from.c_str(), temporary.c_str()) != 0) throw system_error(errno, "can't rename " + from);
+  if (disk::rename(from.c_str(), temporary.c_str()) != 0) throw system_error(errno, "can't rename " + from);
   sync_directory(directory);  // no name of the old content may come back over the new header
   return finish_birth(directory, temporary, std::move(fd), log, birth, io);
 }

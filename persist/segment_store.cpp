@@ -10,6 +10,7 @@
 #include <iterator>
 #include <utility>
 
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/file_lock.h"
 #include "spillway/core/random.h"
@@ -22,7 +23,7 @@ bool sealed_away(Offset base, const HorizonSlot& horizon, std::uint64_t segment_
 }
 
 void rename_or_throw(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) throw system_error(errno, "can't rename " + from);
+  if (disk::rename(from.c_str(), to.c_str()) != 0) throw system_error(errno, "can't rename " + from);
 }
 
 }  // namespace
@@ -77,7 +78,7 @@ std::vector<std::string> SegmentStore::spares() const {
 void SegmentStore::make_spare_of(Offset base) {
   const std::string from = in_directory(segment_name(base));
   const std::string to = in_directory(std::string(kSparePrefix) + std::to_string(random_u64()));
-  if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't rename " + from);
+  if (disk::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) throw system_error(errno, "can't rename " + from);
 }
 
 void SegmentStore::expire(std::span<const Offset> bases, std::size_t spares_max) {
@@ -118,7 +119,7 @@ void SegmentStore::prepare_spare() {
     allocate_file(fd.get(), segment_file_bytes(log_.segment_bytes), temporary);
     rename_or_throw(temporary, in_directory(std::string(kSparePrefix) + suffix));
   } catch (...) {
-    ::unlink(temporary.c_str());
+    disk::unlink(temporary.c_str());
     throw;
   }
 }

@@ -8,6 +8,7 @@
 
 #include "spillway/core/checksum.h"
 #include "spillway/core/clock.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/ipc/ring_walk.h"
 
@@ -16,7 +17,7 @@ namespace {
 
 void sync_file(const SegmentFile& file) {
   int rc;
-  do rc = ::fdatasync(file.descriptor());
+  do rc = disk::sync_data(file.descriptor());
   while (rc != 0 && errno == EINTR);
   if (rc != 0) throw system_error(errno, "can't sync " + file.path());
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "spillway/core/descriptor.h"
+#include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/file_lock.h"
 #include "spillway/core/random.h"
@@ -60,9 +61,9 @@ bool publish_config(const std::string& path, const TopicConfig& config) {
   const std::vector<std::byte> text = to_json(config);
   const std::string temporary = path + ".tmp-" + std::to_string(random_u64());
   replace_file(temporary, text, config.sharing);
-  const int rc = ::link(temporary.c_str(), path.c_str());
+  const int rc = disk::link(temporary.c_str(), path.c_str());
   const int error = errno;
-  ::unlink(temporary.c_str());
+  disk::unlink(temporary.c_str());
   if (rc == 0) {
     sync_directory(parent_of(path));
     return true;
@@ -108,14 +109,16 @@ void collect(const std::string& path, std::vector<std::string>& files) {
 // nobody reaches it any more.
 void undo_creation(const std::string& path) {
   const std::string aside = parent_of(path) + "/" + std::string(kDeletedPrefix) + std::to_string(random_u64());
-  if (::rename(path.c_str(), aside.c_str()) != 0) return;
+  if (disk::rename(path.c_str(), aside.c_str()) != 0) return;
   if (file_exists(aside + "/topic.json")) {
-    ::rename(aside.c_str(), path.c_str());
+    disk::rename(aside.c_str(), path.c_str());
     return;
   }
   std::vector<std::string> files;
   collect(aside, files);
-  for (const std::string& file : files) std::remove(file.c_str());
+  for (const std::string& file : files) {
+    if (disk::unlink(file.c_str()) != 0) disk::remove_directory(file.c_str());
+  }
 }
 
 TopicConfig make_topic(const Directories& where, const TopicConfig& wanted) {
@@ -133,7 +136,7 @@ TopicConfig make_topic(const Directories& where, const TopicConfig& wanted) {
     }
   } catch (...) {
     if (ours) undo_creation(home);
-    ::rmdir((where.shm + "/" + wanted.name).c_str());  // of a persistent topic: empty as yet
+    disk::remove_directory((where.shm + "/" + wanted.name).c_str());  // of a persistent topic: empty as yet
     throw;
   }
   return read_topic(where, wanted.name);
@@ -279,7 +282,7 @@ void remove_topic(const Directories& where, const TopicConfig& config) {
   for (std::string& directory : directories) {
     const std::string from = directory + "/" + config.name;
     directory += "/" + std::string(kDeletedPrefix) + std::to_string(random_u64());
-    if (::rename(from.c_str(), directory.c_str()) != 0 && errno != ENOENT) {
+    if (disk::rename(from.c_str(), directory.c_str()) != 0 && errno != ENOENT) {
       throw system_error(errno, "can't rename " + from);
     }
   }

@@ -395,7 +395,7 @@ TEST_CASE("damage: an index entry that is damaged in both homes costs its range,
   }
 }
 
-TEST_CASE("damage: each bit of a horizon slot changes nothing and is named; both slots damaged are refused") {
+TEST_CASE("damage: each bit of a horizon slot changes nothing and is named, and both slots damaged are refused") {
   const End how = GENERATE(End::clean, End::unclean);
   const Scene scene(kFourGiB - 2 * kSegment, how, OnFull::block, 7);
   const std::string path = horizon_path(scene.directory.path());
@@ -449,7 +449,8 @@ TEST_CASE("damage: a flipped bit in the newest horizon does not bring an older o
   }
 }
 
-TEST_CASE("damage: each bit of a cursor costs at most its last step, and is named; both slots damaged are refused") {
+TEST_CASE(
+    "damage: each bit of a cursor costs at most its last step, and is named, and both slots damaged are refused") {
   const TempDirectory directory(kFast);
   const TopicConfig config = [] {
     TopicConfig c = test_config(kRing, kSegment);

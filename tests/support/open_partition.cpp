@@ -24,7 +24,12 @@ std::string numbered(std::uint64_t number, std::size_t bytes) {
 }
 
 OnDisk read_disk(const OpenPlace& place, std::shared_ptr<const Partition> partition, Offset from) {
-  SegmentHistory history(place.paths().data, place.config(), 0, std::move(partition));
+  return read_disk(place.paths().data, place.config(), std::move(partition), from);
+}
+
+OnDisk read_disk(const std::string& directory, const TopicConfig& config, std::shared_ptr<const Partition> partition,
+                 Offset from) {
+  SegmentHistory history(directory, config, 0, std::move(partition));
   OnDisk disk;
   Offset at = std::max(from, history.begin());
   for (;;) {

@@ -48,5 +48,7 @@ struct OnDisk {
 };
 // `partition` null: with no ring.
 OnDisk read_disk(const OpenPlace& place, std::shared_ptr<const Partition> partition, Offset from = 0);
+OnDisk read_disk(const std::string& directory, const TopicConfig& config, std::shared_ptr<const Partition> partition,
+                 Offset from = 0);
 
 }  // namespace spillway::test
