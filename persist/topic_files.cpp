@@ -83,7 +83,9 @@ void make_topic_directories(const Directories& where, const TopicConfig& config)
   for (std::uint32_t p = 0; p < config.partitions; ++p) {
     const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
     Partition::create_locks(paths, config.sharing);
-    if (!config.ephemeral) sync_directory(paths.data);
+    if (config.ephemeral) continue;
+    sync_directory(paths.locks);
+    sync_directory(paths.data);
   }
   if (!config.ephemeral) {
     sync_directory(where.data + "/" + config.name);
