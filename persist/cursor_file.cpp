@@ -139,7 +139,6 @@ void create_cursor(const std::string& directory, const std::string& path, std::u
   if (error == 0 && disk::link(temporary.c_str(), path.c_str()) != 0 && errno != EEXIST) error = errno;
   disk::unlink(temporary.c_str());
   if (error != 0) throw system_error(error, "can't create the cursor " + path);
-  sync_directory(directory);
 }
 
 }  // namespace
@@ -171,6 +170,7 @@ std::unique_ptr<CursorFile> CursorFile::open(const std::string& directory, const
     }
     if (!is_unlinked(cursor->fd_.get())) break;  // else it was deleted between open and lock
   }
+  sync_directory(directory);  // also for one that was there: its maker may have died, or failed, before it did
   Chosen chosen = choose(cursor->fd_.get(), cursor->path_, partitions, topic_id);
   cursor->sequence_ = chosen.copy.slot.sequence;
   cursor->slot_ = chosen.place;
@@ -207,14 +207,14 @@ int CursorFile::commit(std::span<const Offset> offsets) noexcept {
     wanted_[i] = forward ? offsets[i] : offsets_[i];
     moved = moved || forward;
   }
-  if (!moved) return 0;
   if (!slot_synced_) {
-    // What was read may never have reached the disk (its writer's sync failed, or it died before); it is about to
-    // become the only slot that a torn write leaves.
+    // What was read may never have reached the disk (its writer's sync failed, or it died before): it is about to become
+    // the only slot that a torn write leaves, or to be answered for as it is.
     const int error = write_slot(slot_, sequence_, offsets_);
     if (error != 0) return error;
     slot_synced_ = true;
   }
+  if (!moved) return 0;
   const int error = write_slot(1 - slot_, sequence_ + 1, wanted_);
   if (error != 0) return error;
   slot_ = 1 - slot_;
