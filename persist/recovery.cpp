@@ -41,6 +41,18 @@ std::optional<Offset> newest_durable_end(SegmentReader& reader, std::span<const 
   return result;
 }
 
+// Whether no range that begins inside long padding contradicts its entry. Nobody reads it, but verify would call a torn one
+// damaged.
+bool padding_whole(SegmentReader& reader, Offset from, Offset to) {
+  for (Offset range = align_up(from, kRangeBytes); range < to; range += kRangeBytes) {
+    const Candidates known = reader.entries(range);
+    if (known.count == 0) continue;
+    const Offset wanted = std::min(to, range + known.entries[0].bytes);
+    if (reader.check(range, wanted).checked_end < wanted) return false;
+  }
+  return true;
+}
+
 // Walks claims from the claim boundary `from` as far as they are whole; the last boundary it got to.
 Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uint64_t segment_bytes) {
   Offset boundary = from;
@@ -54,6 +66,7 @@ Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uin
     if (place.what != SegmentRow::Place::What::data) return boundary;
     const SegmentReader::Piece piece = reader.piece(at, segment_end);
     if (piece.what == SegmentReader::Piece::What::bad) return boundary;
+    if (piece.what == SegmentReader::Piece::What::padding && !padding_whole(reader, at, piece.end)) return boundary;
     if (piece.claim_end > at) boundary = piece.claim_end;
     at = piece.end;
   }
