@@ -71,26 +71,31 @@ Candidates candidates(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Of
 IndexBlock::IndexBlock(std::uint64_t salt, Offset first) noexcept : salt_(salt), first_(first) {}
 
 IndexBlock IndexBlock::load(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset first, Offset durable_end,
-                            Offset written_end, std::optional<unsigned> known_home) noexcept {
+                            Offset written_end, bool entries_prove, std::optional<unsigned> known_home) noexcept {
   const std::array<IndexHome, 2> homes = {home_a, home_b};
   IndexBlock block(salt, first);
   std::array<std::uint64_t, 2> total = {0, 0};
+  bool any = false;
   std::array<bool, 2> whole = {true, true};  // covers whatever of the durable log the other covers
   for (std::uint64_t slot = 0; slot < kIndexEntriesPerBlock; ++slot) {
     const Offset range = first + slot * kRangeBytes;
-    std::array<std::uint64_t, 2> bytes;
-    for (unsigned h = 0; h < 2; ++h) bytes[h] = coverage(homes[h], slot, salt, range, written_end);
+    std::array<std::uint64_t, 2> bytes, proven;
+    for (unsigned h = 0; h < 2; ++h) {
+      bytes[h] = coverage(homes[h], slot, salt, range, written_end);
+      proven[h] = entries_prove ? coverage(homes[h], slot, salt, range, kOffsetEnd) : bytes[h];
+      any = any || proven[h] > 0;
+    }
     const std::uint64_t needed = durable_end <= range ? 0 : std::min(durable_end - range, kRangeBytes);
     for (unsigned h = 0; h < 2; ++h) {
       total[h] += bytes[h];
-      if (bytes[h] < std::min(needed, bytes[1 - h])) whole[h] = false;
+      if (proven[h] < std::min(needed, proven[1 - h])) whole[h] = false;
     }
     const unsigned best = bytes[1] > bytes[0] ? 1 : 0;
     if (bytes[best] == 0) continue;
     std::memcpy(block.image_.data() + slot * sizeof(IndexEntry), homes[best].data() + slot * sizeof(IndexEntry),
                 sizeof(IndexEntry));
   }
-  if (total[0] + total[1] == 0) return block;
+  if (!any) return block;
   unsigned kept = total[1] > total[0] ? 1 : 0;
   if (!whole[kept] && whole[1 - kept]) kept = 1 - kept;
   if (known_home) kept = *known_home;

@@ -63,12 +63,14 @@ class IndexBlock {
   IndexBlock(std::uint64_t salt, Offset first) noexcept;
   // At take-over, from both homes as they are in the file. The caller holds the segment's lock, and has synced the
   // file once, so that what it read is durable. `durable_end` and `written_end` are control's. Entries that reach
-  // past written_end don't count (INV-5). Of the homes, the one that covers the block's log up to durable_end is
-  // kept; of two such, the one that covers more; or, whatever is read, `known_home`: the one that the caller's own
+  // past written_end don't count (INV-5): they are not gone on from. Of the homes, the one that covers the block's log
+  // up to durable_end is kept, be it with an entry that reaches past written_end, if entries never go out ahead of their
+  // bytes (`entries_prove`); of two such, the one that covers more; or, whatever is read, `known_home`: the one that the caller's own
   // last completed sync covered, if it has one. (After a sync that failed, what is read is not proof that it is on
   // disk.)
   static IndexBlock load(IndexHome home_a, IndexHome home_b, std::uint64_t salt, Offset first, Offset durable_end,
-                         Offset written_end, std::optional<unsigned> known_home = std::nullopt) noexcept;
+                         Offset written_end, bool entries_prove,
+                         std::optional<unsigned> known_home = std::nullopt) noexcept;
 
   // Seals the entry and puts it in its place. Its range must be one of this block's.
   void update(const IndexEntry& entry) noexcept;

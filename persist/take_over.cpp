@@ -99,10 +99,11 @@ std::uint64_t records_before(const Partition& p, const SegmentFile& file, const 
   return before.count > 0 ? before.entries[0].records : fallback;
 }
 
-// Makes an entry that ends exactly at tail.at the newest of its range on disk. On an `overwrite` topic what a dead holder had
-// written behind it is not written again as it was: the ring has lost it, and a gap takes its place. An entry that reached
-// over both would then prove nothing any more, also not what is told to be written.
-void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail, IndexBlock& index) {
+// Makes an entry that ends exactly at tail.at the newest of its range on disk. A dead holder may have written further than it
+// told, and an entry that covers that, too: the image goes on without it, so that nothing would prove what was told once
+// both homes are written anew; and on an `overwrite` topic a gap may take the place of what the ring has lost meanwhile.
+void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail, Offset durable_end,
+               IndexBlock& index) {
   const Offset range = range_begin_of(tail.at);
   IndexEntry entry{};
   entry.range_begin = range;
@@ -112,7 +113,7 @@ void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail
   entry.first_boundary = tail.first_boundary;
   entry.commit_time_ns = wall_ns();
   entry.records = tail.records;
-  entry.durable_end = range;
+  entry.durable_end = durable_end;  // a claim boundary, from which recovery walks on
   index.update(entry);
   const auto home = index.home_to_write();
   SPILLWAY_ASSERT(home.has_value());
@@ -193,8 +194,10 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   const Homes homes = read_homes(*file, log.segment_bytes, block);
   // Of what lies behind `at` nothing counts, although it may be whole: it is written again, and after a sync that
   // failed nobody knows what of it is on disk.
+  const bool goes_on_from_written_end =
+      partition.config().sync == SyncPolicy::none || partition.config().on_full == OnFull::overwrite;
   IndexBlock index = IndexBlock::load(homes.home(homes.a), homes.home(homes.b), log.salt,
-                                      base + block * kIndexBlockLogBytes, at, at, known_home);
+                                      base + block * kIndexBlockLogBytes, at, at, goes_on_from_written_end, known_home);
   if (range != at) {
     const Candidates entries = read_entries(*file, log, range);
     if (entries.count > 0 && entries.entries[0].first_boundary < at) {
@@ -207,8 +210,8 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
                    (!gaps || !read_from_ring(partition, range, tail));
   }
   tail.records = records_before(partition, *file, log, at, watermarks.records);
-  if (range != at && !tail.damaged && partition.config().on_full == OnFull::overwrite) {
-    seal_tail(*file, log, tail, index);
+  if (range != at && !tail.damaged && goes_on_from_written_end) {
+    seal_tail(*file, log, tail, watermarks.durable_end, index);
   }
   row.take(std::move(*file)).adopt(index);
   return tail;

@@ -219,6 +219,7 @@ TEST_CASE("index: a take-over keeps the home that covers what is durable") {
     const char* name;
     std::vector<std::uint64_t> a, b;  // bytes of ranges 0, 1 ...; 0: none
     Offset durable_end, written_end;
+    bool entries_prove;
     std::optional<unsigned> kept;
     std::vector<std::uint64_t> image;
     bool dirty;
@@ -226,13 +227,15 @@ TEST_CASE("index: a take-over keeps the home that covers what is durable") {
   constexpr std::uint64_t F = kRangeBytes;
   // clang-format off
   const std::vector<Row> rows = {
-      {"nothing",                        {},       {},         0,      0,          std::nullopt, {},        false},
-      {"one home",                       {F, 160}, {},         F,      F + 160,    0U,           {F, 160},  false},
-      {"the other is newer and whole",   {F, 160}, {F, 320},   F+160,  F + 320,    1U,           {F, 320},  false},
-      {"the other is newer and torn",    {F, 160}, {0, 320},   F+160,  F + 320,    0U,           {F, 320},  true},
-      {"torn behind what is durable",    {F, 160}, {F, 0},     F,      F + 160,    0U,           {F, 160},  false},
-      {"an entry past what was written", {F, 160}, {F, 320},   F+160,  F + 160,    0U,           {F, 160},  false},
-      {"a skipped range in both",        {F, 0, 16}, {F, 0, 32}, 2*F+16, 2*F + 32, 1U,           {F, 0, 32}, false}};
+      {"nothing",                        {},       {},         0,      0,       false, std::nullopt, {},        false},
+      {"one home",                       {F, 160}, {},         F,      F + 160, false, 0U,           {F, 160},  false},
+      {"the other is newer and whole",   {F, 160}, {F, 320},   F+160,  F + 320, false, 1U,           {F, 320},  false},
+      {"the other is newer and torn",    {F, 160}, {0, 320},   F+160,  F + 320, false, 0U,           {F, 320},  true},
+      {"torn behind what is durable",    {F, 160}, {F, 0},     F,      F + 160, false, 0U,           {F, 160},  false},
+      {"an entry past what was written", {F, 160}, {F, 320},   F+160,  F + 160, false, 0U,           {F, 160},  false},
+      {"the same, its bytes are there",  {F, 160}, {F, 320},   F+320,  F + 160, true,  1U,           {F, 160},  true},
+      {"only the other covers as much",  {F, 160}, {F, 320},   F+160,  F + 160, true,  0U,           {F, 160},  false},
+      {"a skipped range in both",        {F, 0, 16}, {F, 0, 32}, 2*F+16, 2*F + 32, false, 1U,        {F, 0, 32}, false}};
   // clang-format on
   for (const Row& row : rows) {
     INFO(row.name);
@@ -243,7 +246,7 @@ TEST_CASE("index: a take-over keeps the home that covers what is durable") {
     for (std::size_t i = 0; i < row.b.size(); ++i) {
       if (row.b[i] != 0) put(b, 0, entry(i * F, row.b[i]));
     }
-    const IndexBlock block = IndexBlock::load(a, b, kSalt, 0, row.durable_end, row.written_end);
+    const IndexBlock block = IndexBlock::load(a, b, kSalt, 0, row.durable_end, row.written_end, row.entries_prove);
     CHECK(block.durable_home() == row.kept);
     CHECK(block.dirty() == row.dirty);
     for (std::size_t i = 0; i < row.image.size(); ++i) {
