@@ -230,18 +230,18 @@ void PartitionPersister::sync_over() noexcept {
     ++syncs_;
     if (trouble_ == Trouble::sync) well(Trouble::sync);
   } else {
-    if (!ring_keeps_unsynced()) lose_unsynced();
+    // Also what was written, or is on its way, since the sync was submitted, and of a claim that was taken in part all.
+    const bool whole = intake_.taken_end() == intake_.boundary();
+    if (!ring_keeps_unsynced()) lose_unsynced(std::max(sync_end_, whole ? intake_.taken_end() : intake_.known_end()));
     trouble(Trouble::sync, sync_error_, monotonic_ns());
   }
   publish();
 }
 
-// The ring may not have it any more, and nobody knows whether the disk does: also what was written, or is on its way,
-// since the sync was submitted, and of a claim that was taken in part all.
-void PartitionPersister::lose_unsynced() noexcept {
+// Of [durable_end_, end) the ring may not have all any more, and nobody knows whether the disk does.
+void PartitionPersister::lose_unsynced(Offset end) noexcept {
+  if (end <= durable_end_) return;
   Control& control = partition_->control();
-  const bool whole = intake_.taken_end() == intake_.boundary();
-  const Offset end = std::max(sync_end_, whole ? intake_.taken_end() : intake_.known_end());
   // relaxed: only the holder of the role writes them.
   const std::uint64_t count =
       std::min<std::uint64_t>(control.persister.lost_count.load(std::memory_order_relaxed), kLostRanges);

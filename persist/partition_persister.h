@@ -152,7 +152,7 @@ class PartitionPersister final : public IoOwner {
 
   void trouble(Trouble what, int error, std::uint64_t now_ns) noexcept;
   void well(Trouble what) noexcept;
-  void lose_unsynced() noexcept;
+  void lose_unsynced(Offset end) noexcept;
   void store_state(PersisterState state, int error) noexcept;
   void tell(PersisterChange change, int error = 0) noexcept;
   bool topic_syncs() const noexcept { return partition_->config().sync != SyncPolicy::none; }
@@ -198,7 +198,8 @@ class PartitionPersister final : public IoOwner {
   std::size_t syncs_under_way_ = 0;
   bool sync_waiting_ = false;  // for index writes: no new ones are submitted
   int sync_error_ = 0;
-  Offset sync_end_ = 0;  // durable_end when the sync under way succeeds
+  Offset sync_end_ = 0;      // durable_end when the sync under way succeeds
+  Offset settling_end_ = 0;  // where settling goes on from
 
   Trouble trouble_ = Trouble::none;
   std::optional<unsigned> known_home_;  // from before a failure: the index home that our last completed sync covered

@@ -105,6 +105,8 @@ bool PartitionPersister::settle(std::uint64_t now_ns) noexcept try {
     return false;
   }
   const Offset at = ring_keeps_unsynced() ? watermarks->durable_end : watermarks->written_end;
+  durable_end_ = watermarks->durable_end;
+  settling_end_ = at;
   const SegmentWriter* const writer = row_.find(at);
   if (writer != nullptr) known_home_ = writer->durable_home(at);
   intake_.clear();
@@ -131,6 +133,10 @@ bool PartitionPersister::settle(std::uint64_t now_ns) noexcept try {
   well(Trouble::settle);
   publish();
   return true;
+} catch (const SyncFailed& e) {
+  if (!ring_keeps_unsynced()) lose_unsynced(settling_end_);
+  trouble(Trouble::settle, errno_of(e), now_ns);
+  return false;
 } catch (const Error& e) {
   trouble(Trouble::settle, errno_of(e), now_ns);
   return false;

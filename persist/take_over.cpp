@@ -19,7 +19,9 @@ void sync_file(const SegmentFile& file) {
   int rc;
   do rc = disk::sync_data(file.descriptor());
   while (rc != 0 && errno == EINTR);
-  if (rc != 0) throw system_error(errno, "can't sync " + file.path());
+  if (rc == 0) return;
+  const Error error = system_error(errno, "can't sync " + file.path());
+  throw SyncFailed(error.code(), error.what(), error.errno_value());
 }
 
 // Reads whole blocks into page-aligned memory, as O_DIRECT wants it.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "spillway/core/error.h"
 #include "spillway/ipc/partition.h"
 #include "spillway/persist/range_builder.h"
 #include "spillway/persist/writer_row.h"
@@ -33,11 +34,18 @@ struct Tail {
   RangeBuilder::Start start() const noexcept { return {at, before, first_boundary, records, damaged}; }
 };
 
+// A sync of what the dead holder had written failed: nobody knows what of it is on disk, and a second try that succeeds
+// tells nothing about it.
+class SyncFailed : public Error {
+ public:
+  using Error::Error;
+};
+
 // Opens the segment that holds `at` and reads the tail: the beginning of at's range from the ring, which still holds
 // it, or, where it was lapped, from the segment, its CRC checked; the index block from its two homes. Every segment
 // that holds bytes of [durable_end, at) is synced before, so that afterwards the log is durable up to `at`. Where
 // writing goes on from written_end the range's entry is written anew, ending at `at`, before anything else is. Nothing:
-// I/O of a dead process is still under way; ask again. `known_home` as IndexBlock::load has it. Throws Error.
+// I/O of a dead process is still under way; ask again. `known_home` as IndexBlock::load has it. Throws Error, SyncFailed.
 std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset at, const WatermarkCopy& watermarks,
                               std::optional<unsigned> known_home);
 

@@ -12,9 +12,8 @@
    way in a segment; what is taken from the ring is still there.
 
    SYNC=0 is the policy none: space is given back at written_end, a new holder syncs what it finds and goes on there, and what a
-   failed sync may have lost is marked so. Left out there: a holder that is killed between a sync that failed and the mark, and a
-   sync that fails inside settling (SETTLE_FAILS=1: then the second try takes what the first one lost for durable). Left out at all:
-   the index, the horizon, recycling (segment_recycle.pml).
+   failed sync may have lost is marked so. Left out there: a holder that is killed between a sync that failed and the mark. Left out
+   at all: the index, the horizon, recycling (segment_recycle.pml).
 
    Weaker versions, each of which fails (tests/model/model_test.sh):
      WAIT=0     a new holder does not wait for segment locks
@@ -22,7 +21,8 @@
      RELEASE=1  the role is let go with I/O under way
      GIVE=1     space is given back at written_end although the topic syncs
      ROUND=0    space is given back up to the last record, not to a whole block
-     COVER=1    a sync is taken to cover what was written when it was over */
+     COVER=1    a sync is taken to cover what was written when it was over
+     MARK=0     what a sync that fails inside settling may have lost is not marked (SYNC=0) */
 #ifndef SYNC
 #define SYNC 1
 #endif
@@ -44,8 +44,8 @@
 #ifndef COVER
 #define COVER 0
 #endif
-#ifndef SETTLE_FAILS
-#define SETTLE_FAILS 0
+#ifndef MARK
+#define MARK 1
 #endif
 #ifndef NP
 #define NP 3
@@ -152,7 +152,11 @@ settle:
 #endif
   atomic { if :: at < MAXO -> locked[at / 2] = p + 1 :: else fi; MAY_DIE }
   if :: atomic { true -> i = durable / 2; do :: i < BLOCKS && 2 * i < at -> sure[i] = landed[i]; i++ :: else -> break od; i = 0 }
-     :: atomic { SETTLE_FAILS && failures > 0 -> lose(); broken = true; goto settle }
+     :: atomic { failures > 0 -> lose(); broken = true;
+#if MARK && !SYNC
+          i = durable; do :: i < at -> lost[i] = true; i++ :: else -> break od; i = 0;
+#endif
+          goto settle }
   fi;
   atomic {
     if :: !broken -> durable = at :: else fi;

@@ -2,6 +2,7 @@
 // when another held the role before.
 #include <fstream>
 
+#include "spillway/core/disk.h"
 #include "spillway/persist/persister.h"
 #include "support/persister_rig.h"
 
@@ -142,6 +143,55 @@ TEST_CASE("a failed sync under policy none may have lost what was written while 
   rig.queue->hold = false;
   REQUIRE(rig.run_until([&] { return rig.area().lost_count.load() == 1; }));
   CHECK(rig.ring->control().lost[0].to.load() >= rig.end);
+}
+
+// The next syncs of a segment that are not the queue's fail.
+class FailingSyncs final : public disk::Watch {
+ public:
+  explicit FailingSyncs(int count) : left_(count) { disk::watch(this); }
+  ~FailingSyncs() override { disk::watch(nullptr); }
+  FailingSyncs(const FailingSyncs&) = delete;
+  FailingSyncs& operator=(const FailingSyncs&) = delete;
+  int before(disk::Step& step) noexcept override {
+    if (step.call != disk::Call::sync || !step.data_only || left_ == 0) return 0;
+    const std::string path = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(step.fd));
+    if (!path.ends_with(".log")) return 0;
+    --left_;
+    return EIO;
+  }
+  void after(const disk::Step& /*step*/, int /*error*/) noexcept override {}
+  int left() const noexcept { return left_; }
+
+ private:
+  int left_;
+};
+
+TEST_CASE("a sync that fails at take-over may have lost what the dead holder wrote, where the ring need not have it") {
+  for (const bool overwrite : {false, true}) {
+    CAPTURE(overwrite);
+    Rig rig(overwrite ? on_demand(OnFull::overwrite) : with(SyncPolicy::none));
+    rig.append_many(10);
+    REQUIRE(rig.sync_all());
+    for (int i = 0; i < 3; ++i) rig.step();  // the last wish to sync is over
+    const Offset synced = rig.end;
+    rig.append_many(50);
+    write_all(rig);
+    const Offset written = rig.end;
+    REQUIRE(rig.durable() == synced);
+    rig.die();
+    rig.start();
+    {
+      const FailingSyncs failing(1);
+      REQUIRE(rig.run_until([&] { return failing.left() == 0 && rig.area().error.load() == 0; }));
+    }
+    REQUIRE(rig.sync_all());
+    CHECK(rig.durable() >= written);
+    CHECK(waited(rig, synced) == Durable::yes);
+    CHECK(waited(rig, written) == Durable::lost);
+    rig.append_many(10);
+    REQUIRE(rig.sync_all());
+    CHECK(waited(rig, rig.end) == Durable::yes);
+  }
 }
 
 TEST_CASE("a second failed sync does not lose what was synced between the two") {
