@@ -181,13 +181,16 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
 
   const Offset written_end = disk.first + source.word() % (2 * kIndexBlockLogBytes);
   const Offset durable_end = std::min(written_end, disk.first + source.word() % (2 * kIndexBlockLogBytes));
-  const IndexBlock block =
-      IndexBlock::load(IndexHome(disk.homes[0]), IndexHome(disk.homes[1]), kSalt, disk.first, durable_end, written_end);
+  const bool entries_prove = (how & 16) != 0;
+  const auto load = [&](Offset end) {
+    return IndexBlock::load(IndexHome(disk.homes[0]), IndexHome(disk.homes[1]), kSalt, disk.first, durable_end, end,
+                            entries_prove);
+  };
+  const IndexBlock block = load(written_end);
   check_loaded(block, disk, written_end);
   if ((how & 4) == 0) return 0;
   // A power cut brings back what reaches past written_end, too; here nothing does.
-  const IndexBlock whole =
-      IndexBlock::load(IndexHome(disk.homes[0]), IndexHome(disk.homes[1]), kSalt, disk.first, durable_end, UINT64_MAX);
+  const IndexBlock whole = load(UINT64_MAX);
   check_loaded(whole, disk, UINT64_MAX);
   Writer writer(whole, disk);
   for (unsigned steps = 0; steps < 64 && !source.empty(); ++steps) {
