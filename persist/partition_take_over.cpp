@@ -199,8 +199,7 @@ void PartitionPersister::trouble(Trouble what, int error, std::uint64_t now_ns) 
   trouble_ = what;
   const std::uint64_t again_ns = now_ns + back_off_ns_;
   const bool breaks = what == Trouble::write || what == Trouble::ring || what == Trouble::settle ||
-                      (what == Trouble::sync && ring_keeps_unsynced()) ||
-                      (what == Trouble::segment && error == EEXIST);  // one that we could neither finish nor remove
+                      (what == Trouble::sync && ring_keeps_unsynced());
   if (what == Trouble::horizon)
     horizon_again_ns_ = again_ns;
   else if (what == Trouble::sync && !breaks)

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "spillway/core/directory.h"
 #include "spillway/core/error.h"
 
 namespace spillway {
@@ -92,11 +93,23 @@ SegmentFile WriterRow::make(Offset base) {
   try {
     return store_.make_segment(birth_of(base));
   } catch (const Error& e) {
+    if (e.errno_value() == EEXIST) {
+      if (auto file = leftover(base)) return std::move(*file);
+    }
     if (e.code() != Code::no_space || !limited()) throw;
     let_go(count, 1);
     if (existing_.size() == count) throw;
   }
   return store_.make_segment(birth_of(base));
+}
+
+// The segment that an earlier try made whole, could not sync the name of, and could not remove either.
+std::optional<SegmentFile> WriterRow::leftover(Offset base) {
+  const auto found = read_segment_header(store_.directory(), store_.log(), base);
+  if (!found || found->status != HeaderStatus::ok) return std::nullopt;
+  if (found->header.incarnation != partition_.incarnation()) return std::nullopt;
+  sync_directory(store_.directory());
+  return store_.adopt(base);
 }
 
 SegmentWriter& WriterRow::take(SegmentFile file) {

@@ -10,6 +10,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -74,6 +75,7 @@ class WriterRow {
   std::uint64_t room() const noexcept;  // how many segments are retained at most
   void let_go(std::uint64_t room, std::uint64_t coming);
   SegmentFile make(Offset base);
+  std::optional<SegmentFile> leftover(Offset base);
 
   const Partition& partition_;
   IoOwner& owner_;

@@ -78,6 +78,40 @@ TEST_CASE("what is written is synced although the next segment can't be made") {
   rig.check_disk(read_disk(rig.place, rig.ring), rig.payloads.size());
 }
 
+// Once a segment has got its name nothing can be synced or removed any more, until that is healed.
+class FailingBirth final : public disk::Watch {
+ public:
+  FailingBirth() { disk::watch(this); }
+  ~FailingBirth() override { disk::watch(nullptr); }
+  FailingBirth(const FailingBirth&) = delete;
+  FailingBirth& operator=(const FailingBirth&) = delete;
+  int before(disk::Step& step) noexcept override {
+    if (step.call == disk::Call::rename) born_ = born_ || std::string_view(step.to).ends_with(".log");
+    return born_ && (step.call == disk::Call::sync || step.call == disk::Call::unlink) ? EIO : 0;
+  }
+  void after(const disk::Step& /*step*/, int /*error*/) noexcept override {}
+
+ private:
+  bool born_ = false;
+};
+
+TEST_CASE("a new segment that could neither be finished nor removed is taken over") {
+  Rig rig(on_demand());
+  while (rig.end < kSegment - 8 * kKiB) rig.append();
+  REQUIRE(rig.sync_all());
+  {
+    const FailingBirth failing;
+    while (rig.end < kSegment + 4 * kKiB) rig.append();
+    rig.persister->ask_sync();
+    REQUIRE(rig.run_until([&] { return rig.area().error.load() == EIO; }));
+  }
+  REQUIRE(std::filesystem::exists(path_of_segment(rig, kSegment)));
+  rig.append_many(100);
+  REQUIRE(rig.sync_all());
+  CHECK(rig.area().error.load() == 0);
+  rig.check_disk(read_disk(rig.place, rig.ring), rig.payloads.size());
+}
+
 TEST_CASE("a successor on an overwrite topic keeps what is written and was never synced, though the ring has not") {
   Rig rig(on_demand(OnFull::overwrite));
   rig.append_many(1);

@@ -72,10 +72,10 @@ TEST_CASE("index: candidates are sorted by what they cover, and equal ones count
   CHECK(candidates(a, b, kSalt, base, range).count == 0);
   put(a, base, entry(range, 100 * 16));
   CHECK(candidates(a, b, kSalt, base, range).count == 1);
-  put(b, base, entry(range, 100 * 16, 500));
+  put(b, base, entry(range, 100 * 16, 512));
   const Candidates same = candidates(a, b, kSalt, base, range);
   CHECK(same.count == 1);
-  CHECK(same.entries[0].durable_end == 500);
+  CHECK(same.entries[0].durable_end == 512);
   put(b, base, entry(range, 200 * 16));
   const Candidates two = candidates(a, b, kSalt, base, range);
   REQUIRE(two.count == 2);
