@@ -194,14 +194,18 @@ void SegmentReader::load_index(const std::shared_ptr<SegmentFile>& file, std::ui
   read_index_blocks(block, count);
 }
 
-// Of the index as it was read when the limit was smaller all is still true, but it may not be enough.
+// Of the index as it was read when the limit was smaller what it says of the log before that limit is still true, but it may
+// not be enough. Behind it nothing was final: on an `overwrite` topic a gap may stand by now where a holder of the role that
+// died had written further than it told.
 Candidates SegmentReader::fresh_candidates(const std::shared_ptr<SegmentFile>& file, Offset range_begin,
                                            Offset wanted_end, bool again) {
   const std::uint64_t block = index_block_of(file->base(), range_begin);
   load_index(file, block, again);
   Candidates found = candidates_in_window(range_begin);
   const Offset covered = found.count == 0 ? range_begin : range_begin + found.entries[0].bytes;
-  if (covered < std::min(wanted_end, range_begin + kRangeBytes) && index_.limits[block - index_.first] != limit_) {
+  const Offset wanted = std::min(wanted_end, range_begin + kRangeBytes);
+  const Offset read_under = index_.limits[block - index_.first];
+  if (wanted > std::min(covered, read_under) && read_under != limit_) {
     load_index(file, block, true);
     found = candidates_in_window(range_begin);
   }
@@ -235,8 +239,11 @@ const CheckedRange& SegmentReader::check(Offset range_begin, Offset wanted_end, 
   Slot* slot = &slots_[slot_of(chunk)];
   if (slot->chunk == chunk && slot->state == SlotState::ready && slot->checked_under[place] != 0) {
     const CheckedRange& range = slot->ranges[place];
-    if (range.checked_end >= std::min(wanted_end, range_begin + kRangeBytes)) return range;
-    if (!again && slot->checked_under[place] == limit_ && range.fault != RangeFault::failed) return range;
+    const Offset wanted = std::min(wanted_end, range_begin + kRangeBytes);
+    const Offset checked_under = slot->checked_under[place];
+    // What was found behind the limit of then was not final.
+    if (range.checked_end >= wanted && (checked_under == limit_ || checked_under >= wanted)) return range;
+    if (!again && checked_under == limit_ && range.fault != RangeFault::failed) return range;
     again = true;
   }
   const Offset base = align_down(range_begin, log_.segment_bytes);

@@ -2,10 +2,13 @@
 // away.
 // Method: a LogBuilder writes the segments, the test moves the watermarks by hand as a persister would, or shortly
 // before.
+#include <fcntl.h>
+
 #include <atomic>
 #include <filesystem>
 #include <thread>
 
+#include "spillway/core/directory.h"
 #include "spillway/core/error.h"
 #include "spillway/persist/segment_history.h"
 #include "spillway/persist/segment_store.h"
@@ -22,8 +25,8 @@ constexpr std::uint64_t kSegment = 512 * kKiB;
 
 class LiveScene {
  public:
-  explicit LiveScene(Offset begin = 0, Offset retained_begin = 0)
-      : config(test_config(kRing, kSegment)),
+  explicit LiveScene(Offset begin = 0, Offset retained_begin = 0, OnFull on_full = OnFull::block)
+      : config(test_config(kRing, kSegment, on_full)),
         paths(PartitionPaths::of(shm_.path(), disk_.path(), config, 0)),
         log(paths.data, config, retained_begin) {
     Partition::create_locks(paths, Sharing::owner);
@@ -188,6 +191,38 @@ TEST_CASE("live history: behind durable_end nothing is damage while a new persis
     CHECK(before.last.status == HistoryStatus::nothing);
     CHECK(before.last.begin == durable);
   }
+}
+
+// The holder of the role that died had written further than it told, the reader had looked at all of that range, and the next
+// holder, whom the ring had left behind meanwhile, put a gap in the place of what was not told.
+TEST_CASE("live history: what was seen behind written_end is not believed once a gap stands there") {
+  LiveScene scene(0, 0, OnFull::overwrite);
+  scene.log.fill_to(2 * kRangeBytes + 4096, 50);
+  const Offset written = scene.log.end();
+  const TempDirectory elsewhere;
+  LogBuilder next(elsewhere.path(), scene.config);
+  next.fill_to(written, 50);
+  REQUIRE(next.end() == written);
+  next.gap_to(4 * kRangeBytes + 4096);  // the ring left it behind
+  next.fill_to(5 * kRangeBytes, 50);
+  for (const unsigned home : {0U, 1U}) next.flush(home);
+  scene.log.append_bytes(kRangeBytes / 2, 'x');
+  scene.log.fill_to(3 * kRangeBytes + 8192, 50);
+  for (const unsigned home : {0U, 1U}) scene.log.flush(home);
+
+  scene.persisted(written, 0);
+  SegmentHistory history = scene.history();
+  CHECK(drain(history, 0).events == expected_records(scene.log, 0, written));
+  const auto bytes = read_file(next.path_of(0), 2 * kSegment);
+  REQUIRE(bytes);
+  const FileDescriptor file = open_file(scene.log.path_of(0), O_WRONLY);  // in place: the reader has it open
+  REQUIRE(write_at(file.get(), bytes->data(), bytes->size(), 0) == 0);
+  scene.persisted(next.end(), 0);
+  const Offset gap_end = 4 * kRangeBytes + 4096;
+  std::vector<Event> wanted = {{Event::What::gap, written, gap_end, "", GapCause::overwritten}};
+  const std::vector<Event> rest = expected_records(next, gap_end, next.end());
+  wanted.insert(wanted.end(), rest.begin(), rest.end());
+  CHECK(drain(history, written).events == wanted);
 }
 
 TEST_CASE("live history: expired before it was asked, with an exact end") {
