@@ -141,8 +141,18 @@ HistoryRead SegmentHistory::missing(Offset from, Offset to) {
 }
 
 HistoryRead SegmentHistory::read_data(Offset from, Offset to, Offset limit_now) {
-  const SegmentReader::Piece piece = reader_.piece(from, to);
+  SegmentReader::Piece piece = reader_.piece(from, to);
   if (expired(from)) return missing(from, to);
+  Offset durable = kOffsetEnd;
+  if (piece.what == SegmentReader::Piece::What::bad && rewrites_) {
+    durable = durable_end();
+    if (from < durable) piece = look_again(from, to, durable, piece);
+    // A sync was over meanwhile, after which the other of the index's homes is written: a look at both may have missed each.
+    if (piece.what == SegmentReader::Piece::What::bad && durable_end() != durable) {
+      return nothing(from, HistoryStatus::nothing);
+    }
+    if (expired(from)) return missing(from, to);
+  }
   switch (piece.what) {
     case SegmentReader::Piece::What::records: return data(from, piece);
     case SegmentReader::Piece::What::padding: return gap(from, piece.end, GapCause::none);
@@ -151,10 +161,24 @@ HistoryRead SegmentHistory::read_data(Offset from, Offset to, Offset limit_now) 
       return gap(from, piece.end, piece.cause == GapCause::none ? GapCause::overwritten : piece.cause);
     case SegmentReader::Piece::What::bad: break;
   }
-  return damage(from, piece, to, limit_now);
+  return damage(from, piece, to, durable, limit_now);
 }
 
-HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset limit_now) {
+// A successor of a dead holder writes anew what lies behind durable_end, while written_end stays where the dead one had it. A
+// look at that may find it under way; by now it may be durable. What lies before durable_end is found by a look that begins
+// after A2 read it: the bytes and an entry that covers them were synced, and neither is replaced by others.
+SegmentReader::Piece SegmentHistory::look_again(Offset from, Offset to, Offset durable, SegmentReader::Piece piece) {
+  Offset looked = kOffsetEnd;
+  while (piece.what == SegmentReader::Piece::What::bad && piece.bad_range != looked) {
+    looked = piece.bad_range;
+    reader_.check(looked, std::min(durable, looked + kRangeBytes), true);
+    piece = reader_.piece(from, to);
+  }
+  return piece;
+}
+
+HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset durable,
+                                   Offset limit_now) {
   if (piece.fault == RangeFault::failed) return failed(from, piece.error);
   if (piece.fault == RangeFault::unsupported) return failed(from, EPROTONOSUPPORT);
   if (piece.fault == RangeFault::no_file) return missing(from, to);
@@ -164,7 +188,6 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
     return gap(from, end, GapCause::overwritten);
   }
   const Offset range_end = piece.bad_range + kRangeBytes;
-  const Offset durable = rewrites_ ? durable_end() : kOffsetEnd;
   if (from >= durable || (partition_ && piece.fault != RangeFault::record && limit_now < range_end)) {
     // What is written again, or the range that the persister is filling: its entry may be under way this very moment.
     // The ring holds it still.

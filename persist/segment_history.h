@@ -65,7 +65,8 @@ class SegmentHistory : public History {
  private:
   HistoryRead step(Offset from, Offset limit);
   HistoryRead read_data(Offset from, Offset to, Offset limit);
-  HistoryRead damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset limit);
+  SegmentReader::Piece look_again(Offset from, Offset to, Offset durable, SegmentReader::Piece piece);
+  HistoryRead damage(Offset from, const SegmentReader::Piece& piece, Offset to, Offset durable, Offset limit);
   HistoryRead missing(Offset from, Offset to);
   HistoryRead before_first(Offset from);
   Offset gap_end(Offset range_begin, Offset to);

@@ -225,6 +225,24 @@ TEST_CASE("live history: what was seen behind written_end is not believed once a
   CHECK(drain(history, written).events == wanted);
 }
 
+// A reader asks for what is not durable yet while a new holder writes it again; by the next time it is durable, and
+// written_end, which the dead holder had told, is where it was.
+TEST_CASE("live history: what was being written again is looked at anew once it is durable") {
+  LiveScene scene;
+  scene.log.fill_to(3 * kRangeBytes, 50);
+  scene.log.flush(0);
+  const Offset durable = scene.log.boundary_from(kRangeBytes + 4096);
+  scene.persisted(scene.log.end(), durable);
+  const std::uint64_t entry = index_block_pos(kSegment, 0, 0) + sizeof(IndexEntry);
+  flip_bit(scene.log.path_of(0), entry + 20);
+  SegmentHistory history = scene.history();
+  const Offset at = scene.log.boundary_from(kRangeBytes + 8192);
+  CHECK(history.read(at).status == HistoryStatus::nothing);
+  flip_bit(scene.log.path_of(0), entry + 20);
+  scene.persisted(scene.log.end(), scene.log.end());
+  CHECK(drain(history, at).events == expected_records(scene.log, at, scene.log.end()));
+}
+
 TEST_CASE("live history: expired before it was asked, with an exact end") {
   LiveScene scene;
   scene.log.fill_to(4 * kSegment);
