@@ -136,6 +136,7 @@ HistoryRead SegmentHistory::missing(Offset from, Offset to) {
   // A gap record that reaches a segment's end goes on in segments that have no file.
   if (from != 0 && from == gap_reached_) return gap(from, to, GapCause::overwritten);
   if (const Offset end = overwritten_end(from, to); end != 0) return gap(from, end, GapCause::overwritten);
+  if (const Offset end = noticed_end(from, to); end != 0) return gap(from, end, GapCause::overwritten);
   last_fault_ = {RangeFault::no_file, 0, from};
   return gap(from, to, GapCause::damaged);
 }
@@ -231,6 +232,20 @@ Offset SegmentHistory::overwritten_end(Offset from, Offset to) {
     if (is_gap && piece.end > from) return piece.end;
     at = piece.end;
     if (at >= walk_end) return 0;
+  }
+  return 0;
+}
+
+// Where the gap ends that the persister gave notice of and that `from` lies in, `to` at the latest; 0: in none. Of segments
+// wholly inside a gap nothing on disk tells before the segment behind it is made, and written_end may be past them by then.
+Offset SegmentHistory::noticed_end(Offset from, Offset to) const noexcept {
+  if (!overwrite_ || !partition_) return 0;
+  for (const GapNotice& notice : partition_->control().gaps) {
+    // acquire: `to` before `from`: a notice that is being replaced is then empty or the new one (N1 in ring_intake.cpp). It
+    // stands before any watermark passes its beginning, and A1 has read one that did.
+    const Offset end = align_down(notice.to.load(std::memory_order_acquire), kRecordAlign);
+    const Offset begin = notice.from.load(std::memory_order_acquire);
+    if (begin <= from && from < end) return std::min(end, to);
   }
   return 0;
 }

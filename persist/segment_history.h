@@ -71,6 +71,7 @@ class SegmentHistory : public History {
   HistoryRead before_first(Offset from);
   Offset gap_end(Offset range_begin, Offset to);
   Offset overwritten_end(Offset from, Offset to);
+  Offset noticed_end(Offset from, Offset to) const noexcept;
   bool expired(Offset from);
   bool settled_tail(Offset from, Offset limit_now) noexcept;
   Offset limit() noexcept;

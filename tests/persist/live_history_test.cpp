@@ -243,6 +243,22 @@ TEST_CASE("live history: what was being written again is looked at anew once it 
   CHECK(drain(history, at).events == expected_records(scene.log, at, scene.log.end()));
 }
 
+// The log is whole up to a segment's end, the next segment lies wholly inside a gap and has no file, and the one behind it,
+// whose header would tell, is not made yet.
+TEST_CASE("live history: a segment without a file is a gap as soon as the persister says so") {
+  LiveScene scene(0, 0, OnFull::overwrite);
+  scene.log.fill_to(kSegment);
+  scene.log.flush();
+  GapNotice& notice = scene.ring->control().gaps[0];
+  notice.from.store(kSegment, std::memory_order_release);
+  notice.to.store(2 * kSegment, std::memory_order_release);
+  scene.persisted(2 * kSegment, 0);
+  SegmentHistory history = scene.history();
+  std::vector<Event> wanted = expected_records(scene.log, 0, kSegment);
+  wanted.push_back({Event::What::gap, kSegment, 2 * kSegment, "", GapCause::overwritten});
+  CHECK(drain(history, 0).events == wanted);
+}
+
 TEST_CASE("live history: expired before it was asked, with an exact end") {
   LiveScene scene;
   scene.log.fill_to(4 * kSegment);
