@@ -170,7 +170,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   Disk disk{};
   disk.first = Offset{source.byte()} << ((how & 8) != 0 ? 54 : 22);
   if (disk.first + kIndexBlockLogBytes > kOffsetEnd) return 0;
-  const unsigned ranges = source.byte() % (kIndexEntriesPerBlock + 1);
+  const auto ranges = static_cast<unsigned>(source.byte() % (kIndexEntriesPerBlock + 1));
   disk.homes = {good_home(disk.first, ranges, 4096), good_home(disk.first, ranges, 8192)};
   for (unsigned edits = source.byte() % 16; edits > 0 && !source.empty(); --edits) {
     edit(source, disk.homes[source.byte() % 2]);
