@@ -70,7 +70,9 @@ class UringQueue final : public IoQueue {
     *slot = {};
   }
 
-  std::size_t in_flight() const noexcept override { return operations_.size() - free_.size(); }
+  std::size_t in_flight() const noexcept override {
+    return mark_.forked() ? 0 : operations_.size() - free_.size();  // what is under way is the parent's
+  }
   std::size_t depth() const noexcept override { return operations_.size(); }
   IoPath path() const noexcept override { return IoPath::uring; }
 

@@ -37,13 +37,13 @@ class PwriteQueue final : public IoQueue {
   bool register_buffer(std::byte*, std::size_t) noexcept override { return false; }
   void unregister_buffer(std::byte*) noexcept override {}
 
-  std::size_t in_flight() const noexcept override { return count_; }
+  std::size_t in_flight() const noexcept override { return mark_.forked() ? 0 : count_; }
   std::size_t depth() const noexcept override { return done_.size(); }
   IoPath path() const noexcept override { return IoPath::pwrite; }
 
  protected:
   bool next(Deadline, Completion& completion) noexcept override {
-    if (count_ == 0) return false;
+    if (in_flight() == 0) return false;
     completion = done_[first_];
     first_ = (first_ + 1) % done_.size();
     --count_;
