@@ -111,7 +111,9 @@ ExclusiveWriter::Room ExclusiveWriter::reserve(Offset wanted) noexcept {
       chunk_bytes_ = std::min(chunk_bytes_ * 2, chunk_max(mask_ + 1));
       reserve_to(std::min({std::max(wanted, offset_ + chunk_bytes_), limit, lap_end}));
       space_.mention(chunk_end_);
-      return {};
+      if (!forked_) return {};
+      chunk_end_ = offset_;  // a child of a fork in the middle of this: the chunk is the parent's
+      continue;
     }
     if (round == 0) {
       // At a full ring everything committed is told, so that it can be written and given back.

@@ -51,8 +51,9 @@ class ExclusiveWriter final : public ForkListener {
   Appended append(std::span<const std::byte> payload) noexcept {
     const std::uint64_t bytes = record_bytes(payload.size());
     const Offset begin = offset_;
-    // The chunk never crosses the ring's end, and its end is 0 when the producer is closed or forked.
-    if (bytes > chunk_end_ - begin) [[unlikely]] {
+    // The chunk never crosses the ring's end; there is none when the producer is closed or forked. Signed, because in a child
+    // that was forked in the middle of an append its end lies behind us.
+    if (static_cast<std::int64_t>(bytes) > static_cast<std::int64_t>(chunk_end_ - begin)) [[unlikely]] {
       return append_slow(payload, RecordOptions{});
     }
     std::byte* record = records_ + (begin & mask_);
