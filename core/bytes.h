@@ -11,6 +11,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "spillway/core/points.h"
+
 namespace spillway {
 
 inline constexpr std::uint64_t kKiB = 1024;
@@ -69,14 +71,26 @@ inline void copy_small(std::byte* to, const std::byte* from, std::size_t bytes) 
   if (bytes >= 8) return both_ends.template operator()<8>();
   for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
 }
-inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept {
+inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept {
   if (bytes > 64) {
     std::memcpy(to, from, bytes);
   } else {
     copy_small(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
   }
 }
-inline void copy_from_ring(void* to, const void* from, std::size_t bytes) noexcept { copy_to_ring(to, from, bytes); }
+#if defined(SPILLWAY_POINTS)
+inline void copy_to_ring(void* to, const void* from, std::size_t bytes,
+                         points::Where where = points::Where::current()) noexcept {
+  points::at(where);
+  std::memcpy(to, from, bytes / 2);
+  points::at(where);
+  std::memcpy(static_cast<std::byte*>(to) + bytes / 2, static_cast<const std::byte*>(from) + bytes / 2,
+              bytes - bytes / 2);
+  points::at(where);
+}
+#else
+inline void copy_to_ring(void* to, const void* from, std::size_t bytes) noexcept { copy_from_ring(to, from, bytes); }
+#endif
 #endif
 
 // Copies to memory that nobody on this core reads soon and that may lie in another core's cache (an I/O buffer, after

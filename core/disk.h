@@ -10,7 +10,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "spillway/core/points.h"
+
 namespace spillway::disk {
+
+using points::Where;
 
 enum class Call : std::uint8_t {
   open,  // for writing, or to make a file
@@ -50,16 +54,18 @@ class Watch {
 void watch(Watch* watch) noexcept;
 
 // As the system calls: 0 (a descriptor, a count), or -1 and errno. Not retried on EINTR.
-int open(const char* path, int flags, mode_t mode) noexcept;
-ssize_t write(int fd, const void* from, std::size_t bytes, std::uint64_t position) noexcept;  // pwrite
-int sync(int fd) noexcept;
-int sync_data(int fd) noexcept;
-int rename(const char* from, const char* to) noexcept;
-int rename_new(const char* from, const char* to) noexcept;  // with RENAME_NOREPLACE
-int link(const char* from, const char* to) noexcept;
-int unlink(const char* path) noexcept;
-int make_directory(const char* path, mode_t mode) noexcept;
-int remove_directory(const char* path) noexcept;
-int allocate(int fd, std::size_t bytes) noexcept;  // posix_fallocate from 0; returns 0 or the error number itself
+int open(const char* path, int flags, mode_t mode, Where where = Where::current()) noexcept;
+ssize_t write(int fd, const void* from, std::size_t bytes, std::uint64_t position,
+              Where where = Where::current()) noexcept;  // pwrite
+int sync(int fd, Where where = Where::current()) noexcept;
+int sync_data(int fd, Where where = Where::current()) noexcept;
+int rename(const char* from, const char* to, Where where = Where::current()) noexcept;
+int rename_new(const char* from, const char* to, Where where = Where::current()) noexcept;  // with RENAME_NOREPLACE
+int link(const char* from, const char* to, Where where = Where::current()) noexcept;
+int unlink(const char* path, Where where = Where::current()) noexcept;
+int make_directory(const char* path, mode_t mode, Where where = Where::current()) noexcept;
+int remove_directory(const char* path, Where where = Where::current()) noexcept;
+int allocate(int fd, std::size_t bytes,
+             Where where = Where::current()) noexcept;  // posix_fallocate from 0; returns 0 or the error number itself
 
 }  // namespace spillway::disk

@@ -15,10 +15,10 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "spillway/core/points.h"
 #include "spillway/ipc/identity_layout.h"
 
 namespace spillway {
@@ -29,20 +29,20 @@ inline constexpr std::size_t kConsumerNameBytes = 48;
 enum class ConsumerState : std::uint32_t { none = 0, live = 1, replay = 2, waiting = 3 };
 
 struct Announcement {
-  std::atomic<std::uint32_t> asleep;      // not 0: somebody sleeps or is about to
-  std::atomic<std::uint32_t> gate_slots;  // slots from here on never held a gate; only grows
+  Shared<std::uint32_t> asleep;      // not 0: somebody sleeps or is about to
+  Shared<std::uint32_t> gate_slots;  // slots from here on never held a gate; only grows
 };
 struct Wake {
-  std::atomic<std::uint32_t> sequence;  // the futex
+  Shared<std::uint32_t> sequence;  // the futex
 };
 
 struct alignas(128) ConsumerSlot {
-  std::atomic<std::uint64_t> offset;                       // (display) the next it wants
-  std::atomic<std::uint64_t> gate;                         // kNoGate, or the offset it still needs in the ring
-  std::atomic<ConsumerState> state;                        // (display); none: the slot is free
-  std::atomic<std::uint32_t> pid;                          // (display)
-  std::atomic<std::uint64_t> since_ns;                     // (display) wall clock
-  std::array<std::atomic<char>, kConsumerNameBytes> name;  // (display) the cursor's, or empty
+  Shared<std::uint64_t> offset;                       // (display) the next it wants
+  Shared<std::uint64_t> gate;                         // kNoGate, or the offset it still needs in the ring
+  Shared<ConsumerState> state;                        // (display); none: the slot is free
+  Shared<std::uint32_t> pid;                          // (display)
+  Shared<std::uint64_t> since_ns;                     // (display) wall clock
+  std::array<Shared<char>, kConsumerNameBytes> name;  // (display) the cursor's, or empty
 };
 inline constexpr std::uint64_t kNoGate = UINT64_MAX;
 

@@ -33,10 +33,10 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "spillway/core/points.h"
 #include "spillway/ipc/identity_layout.h"
 #include "spillway/ipc/record_layout.h"
 
@@ -53,57 +53,57 @@ inline constexpr std::size_t kGapNotices = 64;
 inline constexpr std::size_t kLostRanges = 16;
 
 struct Claims {
-  std::atomic<std::uint64_t> reserved_end;
+  Shared<std::uint64_t> reserved_end;
 };
 
 struct Commits {
-  std::atomic<std::uint64_t> committed_end;
+  Shared<std::uint64_t> committed_end;
 };
 
 struct Notices {
-  std::atomic<ProducerMode> mode;  // of the last writers; stored under the exclusive mode lock
-  std::atomic<std::uint32_t> unused;
-  std::atomic<std::uint64_t> last_wake_ns;  // monotonic; limits wake-ups to one a millisecond
-  std::atomic<std::uint64_t> dropped;       // records refused by drop_new
+  Shared<ProducerMode> mode;  // of the last writers; stored under the exclusive mode lock
+  Shared<std::uint32_t> unused;
+  Shared<std::uint64_t> last_wake_ns;  // monotonic; limits wake-ups to one a millisecond
+  Shared<std::uint64_t> dropped;       // records refused by drop_new
 };
 
 // Several words are hints for display (`stat`): a wrong value misleads a reader of `stat`, nothing else. They are
 // marked (display).
 struct PersisterArea {
-  std::atomic<std::uint64_t> retained_begin;
-  std::atomic<std::uint64_t> durable_end;
-  std::atomic<std::uint64_t> written_end;
-  std::atomic<std::uint64_t> reclaimable_end;  // what lies before may be overwritten in the ring
-  std::atomic<std::uint64_t> horizon;          // durable promise: no claim goes past it
-  std::atomic<std::uint64_t> gap_count;        // notices ever written; the newest kGapNotices are kept
-  std::atomic<PersisterState> state;
-  std::atomic<std::int32_t> error;         // errno of the last failure; 0 once it cleared
-  std::atomic<IoPath> path;                // (display)
-  std::atomic<std::uint32_t> pid;          // (display) of the holder, in its own pid namespace
-  std::atomic<std::uint32_t> daemon;       // (display) 1: `spillway persist`
-  std::atomic<std::uint32_t> request;      // who asks for the role: its producer slot + 1; counts while that
-                                           // slot's lock is held. Stored by the asker
-  std::atomic<std::uint32_t> wake;         // futex: stepped by whoever needs something written or synced
-  std::atomic<std::uint32_t> sync_wanted;  // stepped by whoever waits for durable_end
-  std::atomic<std::uint32_t> waiters;      // not 0: somebody sleeps on progress. Stored by waiters, cleared by a waker
-  std::atomic<std::uint32_t> progress;     // futex: stepped when reclaimable_end, written_end, durable_end, horizon,
-                                           // state or committed_end (by a repairer) moved and somebody waits
-  std::atomic<std::uint64_t> since_ns;     // (display) wall clock, when the role was taken
-  std::atomic<std::uint64_t> syncs;        // (display)
-  std::atomic<std::uint64_t> records_written;  // (display)
-  std::atomic<std::uint64_t> lost_count;       // how many of `lost` are used
+  Shared<std::uint64_t> retained_begin;
+  Shared<std::uint64_t> durable_end;
+  Shared<std::uint64_t> written_end;
+  Shared<std::uint64_t> reclaimable_end;  // what lies before may be overwritten in the ring
+  Shared<std::uint64_t> horizon;          // durable promise: no claim goes past it
+  Shared<std::uint64_t> gap_count;        // notices ever written; the newest kGapNotices are kept
+  Shared<PersisterState> state;
+  Shared<std::int32_t> error;             // errno of the last failure; 0 once it cleared
+  Shared<IoPath> path;                    // (display)
+  Shared<std::uint32_t> pid;              // (display) of the holder, in its own pid namespace
+  Shared<std::uint32_t> daemon;           // (display) 1: `spillway persist`
+  Shared<std::uint32_t> request;          // who asks for the role: its producer slot + 1; counts while that
+                                          // slot's lock is held. Stored by the asker
+  Shared<std::uint32_t> wake;             // futex: stepped by whoever needs something written or synced
+  Shared<std::uint32_t> sync_wanted;      // stepped by whoever waits for durable_end
+  Shared<std::uint32_t> waiters;          // not 0: somebody sleeps on progress. Stored by waiters, cleared by a waker
+  Shared<std::uint32_t> progress;         // futex: stepped when reclaimable_end, written_end, durable_end, horizon,
+                                          // state or committed_end (by a repairer) moved and somebody waits
+  Shared<std::uint64_t> since_ns;         // (display) wall clock, when the role was taken
+  Shared<std::uint64_t> syncs;            // (display)
+  Shared<std::uint64_t> records_written;  // (display)
+  Shared<std::uint64_t> lost_count;       // how many of `lost` are used
 };
 
 struct GapNotice {
-  std::atomic<std::uint64_t> from;
-  std::atomic<std::uint64_t> to;
+  Shared<std::uint64_t> from;
+  Shared<std::uint64_t> to;
 };
 
 // What a failed sync may have lost and the ring need not have any more (policy none, or `overwrite`). Ascending; once
 // all are used the last one grows instead.
 struct LostRange {
-  std::atomic<std::uint64_t> from;
-  std::atomic<std::uint64_t> to;
+  Shared<std::uint64_t> from;
+  Shared<std::uint64_t> to;
 };
 
 // INV-8  start_state holds the claim's start with the NoteState in its low four bits; a shared producer stores
@@ -112,12 +112,12 @@ enum class NoteState : std::uint64_t { none = 0, tentative = 1, confirmed = 2 };
 inline constexpr std::uint64_t kNoteStateMask = 15;
 
 struct alignas(128) ProducerSlot {
-  std::atomic<std::uint64_t> start_state;
-  std::atomic<std::uint64_t> end;
-  std::atomic<std::uint32_t> pid;       // (display)
-  std::atomic<ProducerMode> mode;       // (display); none: not a producer (a persister, say)
-  std::atomic<std::uint64_t> since_ns;  // (display) wall clock
-  std::atomic<std::uint64_t> blocked;   // (display) times it waited for space
+  Shared<std::uint64_t> start_state;
+  Shared<std::uint64_t> end;
+  Shared<std::uint32_t> pid;       // (display)
+  Shared<ProducerMode> mode;       // (display); none: not a producer (a persister, say)
+  Shared<std::uint64_t> since_ns;  // (display) wall clock
+  Shared<std::uint64_t> blocked;   // (display) times it waited for space
 };
 
 struct Control {
@@ -126,7 +126,7 @@ struct Control {
   alignas(256) Commits commits;
   alignas(256) Notices notices;
   alignas(1024) PersisterArea persister;
-  alignas(1024) std::array<std::atomic<std::uint64_t>, kBoundaries> boundaries;
+  alignas(1024) std::array<Shared<std::uint64_t>, kBoundaries> boundaries;
   alignas(256) std::array<GapNotice, kGapNotices> gaps;
   alignas(256) std::array<LostRange, kLostRanges> lost;
   alignas(4096) std::array<ProducerSlot, kProducerSlots> slots;

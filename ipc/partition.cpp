@@ -109,6 +109,7 @@ class NewFile {
   std::byte* fill(std::uint64_t bytes, const Identity& id) {
     allocate_file(fd_.get(), bytes, path_);
     mapping_ = Mapping::of_file(fd_.get(), bytes, Access::read_write, path_);
+    points::at();
     std::memcpy(mapping_.data(), &id, sizeof id);
     return mapping_.data();
   }

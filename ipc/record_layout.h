@@ -19,12 +19,12 @@
 // Only writers store here; a repairer stores padding over the claim of a dead one.
 #pragma once
 
-#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "spillway/core/bytes.h"
+#include "spillway/core/points.h"
 
 namespace spillway {
 
@@ -68,11 +68,11 @@ struct RecordMeta {
 };
 
 struct RecordHeader {
-  std::atomic<std::uint64_t> commit;
-  std::atomic<std::uint64_t> meta;
+  Shared<std::uint64_t> commit;
+  Shared<std::uint64_t> meta;
 };
 static_assert(sizeof(RecordHeader) == kRecordHeaderBytes && alignof(RecordHeader) == 8);
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(Shared<std::uint64_t>::is_always_lock_free);
 
 // The commit word of each offset of one log: a bijection, so that what a previous lap left at the same place never
 // matches; salted, so that another log's bytes (a recycled block) don't either; odd, so never zero.

@@ -8,6 +8,7 @@
 
 #include "spillway/core/bytes.h"
 #include "spillway/core/fork.h"
+#include "spillway/core/points.h"
 #include "spillway/persist/io_queue.h"
 
 namespace spillway {
@@ -85,6 +86,7 @@ class UringQueue final : public IoQueue {
         const auto slot = static_cast<std::uint32_t>(cqe->user_data);
         const int result = cqe->res;
         io_uring_cqe_seen(&ring_, cqe);
+        points::at();
         if (finished(slot, result, completion)) return true;
       }
       if (in_flight() == 0 || deadline.passed()) return false;
@@ -115,6 +117,7 @@ class UringQueue final : public IoQueue {
   using Buffers = std::array<Buffer, kRegisteredBuffersMax>;
 
   bool start(const Operation& operation) noexcept {
+    points::at();
     if (free_.empty() || mark_.forked()) return false;
     const std::uint32_t slot = free_.back();
     free_.pop_back();

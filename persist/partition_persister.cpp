@@ -301,7 +301,7 @@ void PartitionPersister::advance() noexcept {
 void PartitionPersister::publish() noexcept {
   PersisterArea& area = partition_->control().persister;
   bool moved = false;
-  const auto raise = [&](std::atomic<std::uint64_t>& watermark, Offset value) {
+  const auto raise = [&](auto& watermark, Offset value) {
     // relaxed: only the holder of the role writes it.
     if (watermark.load(std::memory_order_relaxed) >= value) return;
     watermark.store(value, std::memory_order_release);  // S3, S4, S1

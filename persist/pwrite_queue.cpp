@@ -8,6 +8,7 @@
 #include "spillway/core/descriptor.h"
 #include "spillway/core/disk.h"
 #include "spillway/core/fork.h"
+#include "spillway/core/points.h"
 #include "spillway/persist/io_queue.h"
 
 namespace spillway {
@@ -44,6 +45,7 @@ class PwriteQueue final : public IoQueue {
  protected:
   bool next(Deadline, Completion& completion) noexcept override {
     if (in_flight() == 0) return false;
+    points::at();
     completion = done_[first_];
     first_ = (first_ + 1) % done_.size();
     --count_;
