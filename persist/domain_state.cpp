@@ -13,7 +13,7 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kGoneNs = 1'000'000'000;  // how often files are looked after
-constexpr std::uint64_t kRepairNs = 20'000'000;   // ... and claims
+constexpr std::uint64_t kRepairNs = 4'000'000;    // ... and claims: two looks find a dead one
 
 // An ephemeral topic has no persister that repairs it: that is for its writers. An exclusive one leaves nothing to repair.
 bool may_repair(const Partition& p) noexcept {
