@@ -225,7 +225,9 @@ void Ledger::take_consumer(const EventReader& reader, std::span<const Event> eve
           broken(lane, who + " began at " + std::to_string(event.a) + ", and its cursor was stored at " +
                            std::to_string(*cursor.committed));
         }
-        if ((event.b & kCursor) != 0) cursor.committed = event.a;  // as it was found
+        // As it was found. One that was never stored begins at the earliest record, which moves on.
+        const bool stored = cursor.committed || (cursor.committing == event.a && event.a > 0);
+        if ((event.b & kCursor) != 0 && stored) cursor.committed = event.a;
         break;
       }
       case EventKind::record:
