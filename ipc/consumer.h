@@ -48,6 +48,8 @@ class CursorStore {
 template <class H>
 concept RecordHandler = std::invocable<H&, const Record&>;
 template <class H>
+concept InPlaceHandler = std::invocable<H&, const InPlaceRecord&>;
+template <class H>
 concept GapHandler = std::invocable<H&, const Gap&>;
 
 class Consumer {
@@ -62,21 +64,40 @@ class Consumer {
   // exception passes through. Without a gap handler a gap ends the poll.
   template <RecordHandler H>
   PollResult poll(H&& handler) {
-    return poll_once(handler, NoGapHandler{});
+    return poll_once<Record>(handler, NoGapHandler{});
   }
   template <RecordHandler H, GapHandler G>
   PollResult poll(H&& handler, G&& gap_handler) {
-    return poll_once(handler, gap_handler);
+    return poll_once<Record>(handler, gap_handler);
   }
   // The same, but waits up to `timeout` for the first record (or gap), in the way the options say; also at the end of a log
   // without a ring, for a writer to come.
   template <RecordHandler H>
   PollResult poll(std::chrono::nanoseconds timeout, H&& handler) {
-    return poll_waiting(timeout, handler, NoGapHandler{});
+    return poll_waiting<Record>(timeout, handler, NoGapHandler{});
   }
   template <RecordHandler H, GapHandler G>
   PollResult poll(std::chrono::nanoseconds timeout, H&& handler, G&& gap_handler) {
-    return poll_waiting(timeout, handler, gap_handler);
+    return poll_waiting<Record>(timeout, handler, gap_handler);
+  }
+
+  // The same four without the copy: handlers take `const InPlaceRecord&`, and what they read counts only if its
+  // still_valid() says so afterwards. For large records of which little is looked at; small ones are copied in no time.
+  template <InPlaceHandler H>
+  PollResult poll_in_place(H&& handler) {
+    return poll_once<InPlaceRecord>(handler, NoGapHandler{});
+  }
+  template <InPlaceHandler H, GapHandler G>
+  PollResult poll_in_place(H&& handler, G&& gap_handler) {
+    return poll_once<InPlaceRecord>(handler, gap_handler);
+  }
+  template <InPlaceHandler H>
+  PollResult poll_in_place(std::chrono::nanoseconds timeout, H&& handler) {
+    return poll_waiting<InPlaceRecord>(timeout, handler, NoGapHandler{});
+  }
+  template <InPlaceHandler H, GapHandler G>
+  PollResult poll_in_place(std::chrono::nanoseconds timeout, H&& handler, G&& gap_handler) {
+    return poll_waiting<InPlaceRecord>(timeout, handler, gap_handler);
   }
 
   // Makes everything delivered so far the cursor's durable place (a gap that ended a poll is not passed until the next
@@ -101,12 +122,12 @@ class Consumer {
  private:
   struct NoGapHandler {};
 
-  template <class H, class G>
+  template <class R, class H, class G>
   PollResult poll_once(H& handler, G&& gap_handler) {
     if (mark_.forked()) return {0, PollState::forked, {}, 0};
     if (pause_due_) pause();
-    const auto deliver = [&](const Record& record) -> Flow {
-      if constexpr (std::is_same_v<std::invoke_result_t<H&, const Record&>, Flow>) {
+    const auto deliver = [&](const R& record) -> Flow {
+      if constexpr (std::is_same_v<std::invoke_result_t<H&, const R&>, Flow>) {
         return handler(record);
       } else {
         handler(record);
@@ -117,7 +138,7 @@ class Consumer {
     const std::size_t count = readers_.size();
     for (std::size_t i = 0; i < count; ++i) {
       PartitionReader& reader = readers_[count == 1 ? 0 : (next_ + i) % count];
-      if (!poll_reader(reader, deliver, gap_handler, result)) break;
+      if (!poll_reader<R>(reader, deliver, gap_handler, result)) break;
     }
     if (count > 1) next_ = (next_ + 1) % count;
     caught_up(result);
@@ -125,11 +146,15 @@ class Consumer {
   }
 
   // False: the poll ends here.
-  template <class D, class G>
+  template <class R, class D, class G>
   bool poll_reader(PartitionReader& reader, const D& deliver, G& gap_handler, PollResult& result) {
     if (reader.gap_told()) reader.skip_gap();
     for (;;) {
-      const ReadStop stop = reader.read(deliver, records_max_, result.records);
+      ReadStop stop;
+      if constexpr (std::is_same_v<R, InPlaceRecord>)
+        stop = reader.read_in_place(deliver, records_max_, result.records);
+      else
+        stop = reader.read(deliver, records_max_, result.records);
       reader.publish();
       if (stop == ReadStop::gap) {
         if constexpr (!std::is_same_v<std::remove_cvref_t<G>, NoGapHandler>) {
@@ -157,14 +182,14 @@ class Consumer {
     }
   }
 
-  template <class H, class G>
+  template <class R, class H, class G>
   PollResult poll_waiting(std::chrono::nanoseconds timeout, H& handler, G&& gap_handler) {
-    PollResult result = poll_once(handler, gap_handler);
+    PollResult result = poll_once<R>(handler, gap_handler);
     if (!keeps_waiting(result)) return result;
     const Deadline deadline = Deadline::after_ns(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
     for (unsigned round = 0; keeps_waiting(result) && !deadline.passed(); ++round) {
       wait_once(deadline, round);
-      result = poll_once(handler, gap_handler);
+      result = poll_once<R>(handler, gap_handler);
     }
     if (result.records == 0 && result.state == PollState::idle) look_who_holds(result);
     return result;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include "spillway/ipc/history.h"
 #include "spillway/ipc/partition.h"
@@ -94,17 +95,27 @@ class PartitionReader {
   // Delivers up to `most` records to `deliver(const Record&) -> Flow`; adds to `count` those that were consumed.
   template <class Deliver>
   ReadStop read(Deliver&& deliver, std::size_t most, std::size_t& count) {
+    return read_as<Record>(deliver, most, count);
+  }
+  // The same with `deliver(const InPlaceRecord&) -> Flow`: nothing is copied.
+  template <class Deliver>
+  ReadStop read_in_place(Deliver&& deliver, std::size_t most, std::size_t& count) {
+    return read_as<InPlaceRecord>(deliver, most, count);
+  }
+
+ private:
+  template <class R, class Deliver>
+  ReadStop read_as(Deliver& deliver, std::size_t most, std::size_t& count) {
     while (true) {
       if (gap_pending_) return ReadStop::gap;
-      const ReadStop stop = replaying_ ? read_history(deliver, most, count) : read_live(deliver, most, count);
+      const ReadStop stop = replaying_ ? read_history<R>(deliver, most, count) : read_live<R>(deliver, most, count);
       if (stop != ReadStop::lapped) return stop;
       if (count >= most) return ReadStop::full;
       if (!change_state()) return ReadStop::gap;
     }
   }
 
- private:
-  template <class Deliver>
+  template <class R, class Deliver>
   ReadStop read_live(Deliver& deliver, std::size_t most, std::size_t& count) {
     while (count < most) {
       if (offset_ >= limit_ && !raise_limit()) return nothing_there();
@@ -114,9 +125,17 @@ class PartitionReader {
       // relaxed: ordered by A1; a lap that passed meanwhile is noticed below, before anything is believed.
       const RecordMeta meta = RecordMeta::unpack(header.meta.load(std::memory_order_relaxed));
       const RecordShape shape = shape_of(meta, mask_ + 1 - (at & mask_));
+      const std::byte* const body = reinterpret_cast<const std::byte*>(&header) + kRecordHeaderBytes;
+      R record;
+      bool parsed = true;
       if (shape.status == ShapeStatus::ok && meta.kind == RecordKind::data) {
-        copy_from_ring(scratch_, reinterpret_cast<const std::byte*>(&header) + kRecordHeaderBytes,
-                       meta.length <= scratch_bytes_ ? meta.length : scratch_bytes_);
+        if constexpr (std::is_same_v<R, InPlaceRecord>) {
+          parsed = meta.length > scratch_bytes_ || Record::parse(body, meta, at, number_, record);
+          record.reserved_end_ = reserved_end_;
+          record.ring_bytes_ = mask_ + 1;
+        } else {
+          copy_from_ring(scratch_, body, meta.length <= scratch_bytes_ ? meta.length : scratch_bytes_);
+        }
       }
       std::atomic_thread_fence(std::memory_order_acquire);  // A2 <- R3, C1, as in still_in_ring()
       if (reserved_end_->load(std::memory_order_relaxed) - at > mask_ + 1) return ReadStop::lapped;
@@ -125,9 +144,9 @@ class PartitionReader {
         if (meta.kind == RecordKind::data || shape.status != ShapeStatus::ok) return ReadStop::corrupt;
       }
       if (meta.kind == RecordKind::data) {
-        Record record;
-        if (!Record::parse(scratch_, meta, at, number_, record)) return ReadStop::corrupt;
-        const Flow flow = deliver(static_cast<const Record&>(record));
+        if constexpr (!std::is_same_v<R, InPlaceRecord>) parsed = Record::parse(scratch_, meta, at, number_, record);
+        if (!parsed) return ReadStop::corrupt;
+        const Flow flow = deliver(static_cast<const R&>(record));
         ++count;
         offset_ = at + shape.bytes;
         if (flow == Flow::stop) return ReadStop::stopped;
@@ -138,7 +157,7 @@ class PartitionReader {
     return ReadStop::full;
   }
 
-  template <class Deliver>
+  template <class R, class Deliver>
   ReadStop read_history(Deliver& deliver, std::size_t most, std::size_t& count) {
     while (count < most) {
       if (span_.empty()) {
@@ -153,9 +172,9 @@ class PartitionReader {
       if (shape.status != ShapeStatus::ok) return ReadStop::corrupt;
       if (meta.kind == RecordKind::data) {
         if (offset_ >= limit_ && !raise_limit()) return not_durable();
-        Record record;
+        R record;
         if (!Record::parse(span_.data() + kRecordHeaderBytes, meta, offset_, number_, record)) return ReadStop::corrupt;
-        const Flow flow = deliver(static_cast<const Record&>(record));
+        const Flow flow = deliver(static_cast<const R&>(record));
         ++count;
         step_span(shape.bytes);
         if (flow == Flow::stop) return ReadStop::stopped;

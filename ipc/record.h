@@ -1,6 +1,7 @@
 // What a consumer's handler is given.
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -74,6 +75,26 @@ class Record {
   std::uint32_t bitmap_ = 0;
   std::uint32_t partition_ = 0;
   std::uint8_t flags_ = 0;
+};
+
+// What a handler of poll_in_place() is given: a record whose spans point into the ring itself while reading live. Nothing is
+// copied, and nothing keeps the producer from overwriting it while the handler looks: what was read counts only if
+// still_valid() says so afterwards. Lengths were checked on copies, so spans never leave the ring, whatever stands in it.
+class InPlaceRecord : public Record {
+ public:
+  // False: a producer may have begun to overwrite the record, and what was read of it since is worth nothing. It is not
+  // delivered again; a gap or the next records follow. Ask after the last use. A replayed record, whose bytes are the reader's own, is
+  // always valid.
+  bool still_valid() const noexcept {
+    if (reserved_end_ == nullptr) return true;
+    std::atomic_thread_fence(std::memory_order_acquire);  // A2 <- R3, C1, as in still_in_ring()
+    return reserved_end_->load(std::memory_order_relaxed) - offset() <= ring_bytes_;
+  }
+
+ private:
+  friend class PartitionReader;
+  const std::atomic<std::uint64_t>* reserved_end_ = nullptr;
+  std::uint64_t ring_bytes_ = 0;
 };
 
 // Offsets [from, to) of a partition that this reader can't have.

@@ -46,6 +46,56 @@ TEST_CASE("a poll reads every partition, and no partition starves another") {
   CHECK(result.state == PollState::idle);
 }
 
+TEST_CASE("in place nothing is copied, and a record says when a producer has passed over it") {
+  RingPlace place({.ring_bytes = 64 * kKiB});
+  const auto p = place.attach();
+  ExclusiveProducer producer(p, {});
+  PartitionReader reader = live_reader(p);
+  reader.start_latest();
+  Consumer consumer = one_consumer(std::move(reader));
+  REQUIRE(producer.append(bytes_of("first"), RecordOptions::keyed("key")));
+  REQUIRE(producer.append("second"));
+  const std::byte* const ring = p->at(0);
+  std::string got;
+  PollResult result = consumer.poll_in_place([&](const InPlaceRecord& r) {
+    CHECK(r.payload().data() > ring);
+    CHECK(r.payload().data() < ring + p->capacity());
+    got += std::string(r.key_text()) + ":" + std::string(r.text()) + " ";
+    CHECK(r.still_valid());
+  });
+  CHECK(got == "key:first :second ");
+  CHECK(result.records == 2);
+  CHECK(result.state == PollState::live);
+  CHECK(consumer.poll_in_place([](const Record&) {}).state == PollState::idle);  // who does not ask need not name it
+
+  const std::string text(1000, 'x');
+  REQUIRE(producer.append("passed over"));
+  bool before = false, after = true;
+  result = consumer.poll_in_place(
+      [&](const InPlaceRecord& r) {
+        before = r.still_valid();
+        for (std::uint64_t i = 0; i < 2 * p->capacity() / text.size(); ++i) REQUIRE(producer.append(text));
+        after = r.still_valid();
+        return Flow::stop;
+      },
+      [](const Gap&) {});
+  CHECK(before);
+  CHECK_FALSE(after);
+  CHECK(result.records == 1);
+  Offset gap_end = 0;
+  const Offset wanted = consumer.offset(0);
+  consumer.poll_in_place([](const InPlaceRecord&) {},
+                         [&](const Gap& gap) {
+                           CHECK(gap.from == wanted);
+                           gap_end = gap.to;
+                         });
+  CHECK(gap_end > wanted);
+  REQUIRE(producer.append("behind"));
+  got.clear();
+  consumer.poll_in_place(1s, [&](const InPlaceRecord& r) { got = r.text(); });
+  CHECK(got == "behind");
+}
+
 TEST_CASE("a handler may stop, and one that throws has not consumed its record") {
   RingPlace place;
   const auto p = place.attach();
