@@ -1,16 +1,20 @@
 #include "support/place.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <stdexcept>
+#include <thread>
+#include <vector>
 
 namespace spillway::test {
 
@@ -34,8 +38,9 @@ void Place::lose_rings() const {
   for (const auto& entry : std::filesystem::directory_iterator(shm_)) std::filesystem::remove_all(entry.path());
 }
 
-int detail::fork_child() {
-  std::fflush(nullptr);
+namespace {
+
+pid_t fork_once() {
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw std::runtime_error("can't fork");
@@ -44,6 +49,56 @@ int detail::fork_child() {
     if (::getppid() != parent) ::_exit(98);
   }
   return pid;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+
+// The sanitizer of g++ 12 lets a process fork while another thread holds one of its allocator's locks, and the child then
+// waits for that for ever. A new thread has nothing in store, so it takes each of them.
+void take_allocator_locks() {
+  std::thread([] {
+    for (std::size_t bytes = 16; bytes <= 256 * 1024; bytes += std::max<std::size_t>(16, bytes / 16)) {
+      std::vector<char> taken(bytes);
+      static_cast<void>(*const_cast<volatile char*>(taken.data()));
+    }
+  }).join();
+}
+
+// Forks again until a child is born that can allocate.
+pid_t fork_sound() {
+  for (int tries = 0; tries < 100; ++tries) {
+    int ends[2];
+    if (::pipe(ends) != 0) throw std::runtime_error("can't make a pipe");
+    const pid_t pid = fork_once();
+    if (pid == 0) {
+      take_allocator_locks();
+      if (::write(ends[1], "x", 1) != 1) ::_exit(97);
+      ::close(ends[0]);
+      ::close(ends[1]);
+      return 0;
+    }
+    ::close(ends[1]);
+    pollfd sound = {ends[0], POLLIN, 0};
+    char c = 0;
+    const bool is_sound = ::poll(&sound, 1, 10'000) == 1 && ::read(ends[0], &c, 1) == 1;
+    ::close(ends[0]);
+    if (is_sound) return pid;
+    kill_and_wait(pid);
+  }
+  throw std::runtime_error("no child can allocate");
+}
+
+#else
+
+pid_t fork_sound() { return fork_once(); }
+
+#endif
+
+}  // namespace
+
+int detail::fork_child() {
+  std::fflush(nullptr);
+  return fork_sound();
 }
 
 void detail::end_child(int value) {
