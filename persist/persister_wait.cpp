@@ -21,48 +21,44 @@ constexpr std::uint64_t kLookNs = 10'000'000;  // how long a waiter sleeps at a 
 
 enum class Answer : std::uint8_t { no, yes, lost };
 
-// Whether the record that ends at or behind `end` - 1 lies in a gap that control still knows.
-bool in_noticed_gap(const Control& control, Offset end, std::uint64_t count) noexcept {
-  for (std::size_t i = 0; i < std::min<std::uint64_t>(count, kGapNotices); ++i) {
-    // acquire: `to` before `from`: a notice that is being replaced is then empty or the new one (N1).
-    const Offset to = control.gaps[i].to.load(std::memory_order_acquire);
-    const Offset from = control.gaps[i].from.load(std::memory_order_acquire);
-    if (from < end && end <= to) return true;
-  }
-  return false;
-}
-
-// Gaps that control has forgotten, and what was lost with an earlier ring, are in the segments.
-bool in_recorded_gap(const Partition& partition, Offset end) noexcept try {
+// Gaps that control has forgotten, and what was lost with an earlier ring, are in the segments. `no`: they can't be read now.
+Answer recorded(const Partition& partition, Offset end) noexcept try {
   const std::shared_ptr<const Partition> borrowed(std::shared_ptr<const Partition>(), &partition);
   SegmentHistory history(partition.paths().data, partition.config(), partition.number(), borrowed);
   // Before the first segment there is no boundary: what lies there is a gap as a whole.
   const Offset inside = align_down(end - 1, kRecordAlign);
   for (Offset at = std::min(history.boundary_before(inside), inside); at < end;) {
     const HistoryRead read = history.read(at);
+    if ((read.status != HistoryStatus::data && read.status != HistoryStatus::gap) || read.end <= at) return Answer::no;
     if (read.status == HistoryStatus::gap && read.end >= end) {
-      return read.cause == GapCause::overwritten || read.cause == GapCause::crash || read.cause == GapCause::damaged;
+      // Padding, or what was written and is gone since.
+      const bool had = read.cause == GapCause::none || read.cause == GapCause::expired;
+      return had ? Answer::yes : Answer::lost;
     }
-    if ((read.status != HistoryStatus::data && read.status != HistoryStatus::gap) || read.end <= at) return false;
     at = read.end;
   }
-  return false;
+  return Answer::yes;
 } catch (...) {
-  return false;  // what can't be read is not known to be lost
+  return Answer::no;
 }
 
-bool in_gap(const Partition& partition, Offset end) noexcept {
-  if (end == 0) return false;
-  if (end <= partition.begin()) return in_recorded_gap(partition, end);  // of an earlier ring
-  if (partition.config().on_full != OnFull::overwrite) return false;
+// What became of the record that ends at `end`, which a watermark has passed.
+Answer settled(const Partition& partition, Offset end) noexcept {
+  if (end == 0) return Answer::yes;
+  if (end <= partition.begin()) return recorded(partition, end);  // of an earlier ring
+  if (partition.config().on_full != OnFull::overwrite) return Answer::yes;
   const Control& control = partition.control();
-  const std::uint64_t count = control.persister.gap_count.load(std::memory_order_acquire);  // V1
-  if (count == 0) return false;
-  if (in_noticed_gap(control, end, count)) return true;
-  if (count <= kGapNotices) return false;
   Offset oldest = UINT64_MAX;
-  for (const GapNotice& notice : control.gaps) oldest = std::min(oldest, notice.from.load(std::memory_order_acquire));
-  return end <= oldest && in_recorded_gap(partition, end);
+  for (const GapNotice& notice : control.gaps) {
+    // acquire: `to` before `from` (N1): of a notice that is being replaced the old one, an empty one, or the new one.
+    const Offset to = notice.to.load(std::memory_order_acquire);
+    const Offset from = notice.from.load(std::memory_order_acquire);
+    if (from < end && end <= to) return Answer::lost;
+    if (from < to) oldest = std::min(oldest, from);
+  }
+  // acquire, after the notices: who has missed one because it was being replaced finds that all of them are in use.
+  const std::uint64_t count = control.persister.gap_count.load(std::memory_order_acquire);
+  return count >= kGapNotices && end <= oldest ? recorded(partition, end) : Answer::yes;
 }
 
 bool in_failed_sync(const Control& control, Offset end) noexcept {
@@ -80,7 +76,7 @@ Answer look(const Partition& partition, Offset end, bool durable) noexcept {
   const Offset reached = (durable ? area.durable_end : area.written_end).load(std::memory_order_acquire);  // V1
   if (durable && in_failed_sync(partition.control(), end)) return Answer::lost;
   if (reached < end) return Answer::no;
-  return in_gap(partition, end) ? Answer::lost : Answer::yes;
+  return settled(partition, end);
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ void RingIntake::rewind() noexcept {
   data_end_ = std::min(data_end_, boundary());
 }
 
-// N1. Readers take `to` first: see persister_wait.cpp.
+// N1. Readers take `to`, then `from`, then the count: see persister_wait.cpp.
 void RingIntake::give_notice(Offset from, Offset to) noexcept {
   PersisterArea& area = partition_.control().persister;
   // relaxed: only the holder of the role writes it.

@@ -3,6 +3,7 @@
 #include "spillway/persist/persister.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -388,6 +389,23 @@ TEST_CASE("with more gaps than control notes, the segments still tell a late que
   CHECK(persister.wait_durable(*ring, disk.gaps[0].from + 216, Deadline::now()) == Durable::lost);
   const Offset on_disk = disk.offsets[5];  // behind the first gap, before most others
   CHECK(persister.wait_durable(*ring, on_disk + 1, Deadline::now()) == Durable::yes);
+
+  // The oldest notice that is kept, when its replacement has begun (and perhaps ended there, with its process).
+  GapNotice& oldest = ring->control().gaps[ring->control().persister.gap_count.load() % kGapNotices];
+  const Offset lost_end = oldest.from.load() + 216;
+  oldest.to.store(0);
+  CHECK(persister.wait_durable(*ring, lost_end, Deadline::now()) == Durable::lost);
+
+#if !defined(__SANITIZE_ADDRESS__)  // UndefinedBehaviorSanitizer needs a descriptor itself to look at an exception
+  // What can't be read is neither there nor lost.
+  rlimit before = {};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit none = {0, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  const Durable unread = persister.wait_durable(*ring, lost_end, Deadline::now());
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(unread == Durable::timed_out);
+#endif
 }
 
 TEST_CASE("in a forked child the persister answers forked, and the parent's goes on", "[threads]") {

@@ -60,7 +60,7 @@ Offset Acknowledgements::reached(std::uint32_t partition) const {
   const auto open = topic_.state().writing_if_open(partition);
   if (!open) return 0;
   const PersisterArea& area = open->control().persister;
-  // acquire: pairs with the persister's release stores; a gap it noted before moving the watermark is then seen by is_lost().
+  // acquire: pairs with the persister's release stores; a gap it noted before moving the watermark is then seen by ask().
   return level_ == AckLevel::written ? area.written_end.load(std::memory_order_acquire)
                                      : area.durable_end.load(std::memory_order_acquire);
 }
@@ -68,10 +68,6 @@ Offset Acknowledgements::reached(std::uint32_t partition) const {
 Durable Acknowledgements::ask(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout) const {
   return level_ == AckLevel::written ? topic_.wait_written(partition, end, timeout)
                                      : topic_.wait_durable(partition, end, timeout);
-}
-
-bool Acknowledgements::is_lost(std::uint32_t partition, const Pending& record) const {
-  return may_lose_ && ask(partition, record.end, std::chrono::nanoseconds(0)) == Durable::lost;
 }
 
 void Acknowledgements::finish(Lane& lane, bool lost) {
@@ -82,21 +78,16 @@ void Acknowledgements::finish(Lane& lane, bool lost) {
   --pending_;
 }
 
-void Acknowledgements::settle_lane(Lane& lane, Offset reached_end) {
+// What ends at or before `reached_end`; each record is asked for by itself where one may be lost (`ask_each`).
+void Acknowledgements::settle_lane(Lane& lane, Offset reached_end, bool ask_each) {
   while (!lane.pending.empty()) {
     const Pending record = lane.pending.front();
-    if (record.offset != kDropped && record.end > reached_end) return;
-    finish(lane, record.offset != kDropped && is_lost(lane.partition, record));
-  }
-}
-
-// Something in the queue is lost, so no watermark may ever pass it: each record is asked for by itself.
-void Acknowledgements::settle_each(Lane& lane) {
-  while (!lane.pending.empty()) {
-    const Pending record = lane.pending.front();
-    const Durable result =
-        record.offset == kDropped ? Durable::yes : ask(lane.partition, record.end, std::chrono::nanoseconds(0));
-    if (result != Durable::yes && result != Durable::lost) return;
+    Durable result = Durable::yes;
+    if (record.offset != kDropped) {
+      if (record.end > reached_end) return;
+      if (ask_each) result = ask(lane.partition, record.end, std::chrono::nanoseconds(0));
+    }
+    if (result != Durable::yes && result != Durable::lost) return;  // it can't be told yet
     finish(lane, result == Durable::lost);
   }
 }
@@ -111,7 +102,7 @@ Offset Acknowledgements::newest_end(const Lane& lane) {
 void Acknowledgements::settle() {
   if (pending_ == 0) return;
   for (Lane& lane : lanes_) {
-    if (!lane.pending.empty()) settle_lane(lane, reached(lane.partition));
+    if (!lane.pending.empty()) settle_lane(lane, reached(lane.partition), may_lose_);
   }
 }
 
@@ -127,7 +118,10 @@ void Acknowledgements::wait(std::chrono::nanoseconds timeout) {
   if (!partition) return;
   Lane& lane = lanes_[*partition];
   const Offset end = newest_end(lane);
-  if (ask(*partition, end, timeout) == Durable::lost) return settle_each(lane);
+  if (ask(*partition, end, timeout) == Durable::lost) {
+    // No watermark may ever pass what is lost.
+    return settle_lane(lane, kOffsetEnd, true);
+  }
   settle();
 }
 

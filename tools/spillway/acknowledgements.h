@@ -52,12 +52,10 @@ class Acknowledgements {
   };
 
   Offset reached(std::uint32_t partition) const;
-  void settle_lane(Lane& lane, Offset reached_end);
-  void settle_each(Lane& lane);
+  void settle_lane(Lane& lane, Offset reached_end, bool ask_each);
   void finish(Lane& lane, bool lost);
   Durable ask(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout) const;
   static Offset newest_end(const Lane& lane);
-  bool is_lost(std::uint32_t partition, const Pending& record) const;
   void print(std::uint32_t partition, Offset offset);
 
   Topic topic_;
