@@ -16,7 +16,7 @@ equal "$(cat out)" ""
 # What is added while --until-end runs belongs to the next one: nothing twice, nothing missing.
 for round in 1 2 3 4 5; do
   seq $((round * 1000 + 1)) $((round * 1000 + 1000)) >>first
-  "$SPILLWAY" pub t < <(seq $((round * 1000 + 1)) $((round * 1000 + 1000))) &
+  "$SPILLWAY" pub t --deadline 120 < <(seq $((round * 1000 + 1)) $((round * 1000 + 1000))) &
   expect 0 spillway sub t --cursor c --until-end
   cat out >>seen
   wait $!

@@ -42,9 +42,9 @@ wait "$gate" 2>/dev/null
 expect 0 spillway pub g < <(seq 100000)
 
 # The other way of writing to disk.
-expect 0 env SPILLWAY_IO=pwrite "$SPILLWAY" pub t --ack durable < <(seq 1000)
+expect 0 env SPILLWAY_IO=pwrite "$SPILLWAY" pub t --ack durable --deadline 120 < <(seq 1000)
 expect 0 spillway verify t
-expect 0 bash -c 'ulimit -l 64 && exec "$SPILLWAY" pub t --ack durable' < <(seq 1000)
+expect 0 bash -c 'ulimit -l 64 && exec "$SPILLWAY" pub t --ack durable --deadline 120' < <(seq 1000)
 
 # A full /dev/shm and a full disk, each a small file system of its own.
 mkdir small

@@ -54,7 +54,7 @@ expect 3 spillway sub o --from earliest --until-end
 grep -q 'cause=overwritten' err || fail "the gap is not told"
 expect 0 spillway sub o --from earliest --until-end --on-gap report
 equal "$(tail -n 1 out)" last
-"$SPILLWAY" pub o --exclusive --offsets < <(seq 300000) >out 2>err
+spillway pub o --exclusive --offsets < <(seq 300000) >out 2>err
 code=$?
 lost=$(grep -c -- '-$' out)
 equal "$(wc -l <out)" 300000

@@ -63,7 +63,7 @@ live=$!
 started+=("$live")
 has_reader() { spillway stat w --json | grep -q '"state": "live"'; }
 until_true has_reader
-expect 0 $elsewhen 2500000 "$SPILLWAY" pub w --no-persist --ack durable <input
+expect 0 $elsewhen 2500000 "$SPILLWAY" pub w --no-persist --ack durable --deadline 120 <input
 ends_with 0 "$live"
 same live.out input
 kill -KILL "$daemon"

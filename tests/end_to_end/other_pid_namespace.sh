@@ -43,7 +43,7 @@ alone slow sub t --from earliest --count $((2 * lines)) </dev/null
 alone placed sub t --cursor place --count 5000 </dev/null
 for pid in "$live" "$slow"; do until_true grep -q '/t/0.ring$' "/proc/$pid/maps"; done
 kill -STOP "$slow"
-expect 0 spillway pub t --no-persist --ack durable <input
+expect 0 spillway pub t --no-persist --ack durable --deadline 120 <input
 ends_with 0 "$live_keeper"
 same live.out input
 ends_with 0 "$placed_keeper"
@@ -53,7 +53,7 @@ persisted_by_one || fail "the persister is not the one in its namespace"
 # The persister is killed: the other pid 1 takes over, and the first one's number, which lives, does not matter.
 killed first
 until_true grep -qx ready second.out
-expect 0 $alone "$SPILLWAY" pub t --no-persist --ack durable <input
+expect 0 $alone "$SPILLWAY" pub t --no-persist --ack durable --deadline 120 <input
 persisted_by_one || fail "nobody took over"
 kill -CONT "$slow"
 ends_with 0 "$slow_keeper"
@@ -69,7 +69,7 @@ says 'pid 1'
 expect 2 $alone "$SPILLWAY" pub t --exclusive --no-persist <<<x
 killed exclusive
 exec 3>&-
-expect 0 $alone "$SPILLWAY" pub t --exclusive --no-persist --ack durable <<<mine
+expect 0 $alone "$SPILLWAY" pub t --exclusive --no-persist --ack durable --deadline 120 <<<mine
 
 # A cursor has one owner, in whatever namespace, until that is killed.
 mkfifo stuck && exec 4<>stuck

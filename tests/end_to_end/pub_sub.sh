@@ -93,7 +93,7 @@ expect 2 spillway pub large --key-separator : < <(head -c 70000 /dev/zero | tr '
 
 # Lines are published as soon as they are read, though more may come.
 mkfifo slow && exec 3<>slow
-in_background writer pub t --offsets <slow
+in_background writer pub t --offsets --deadline 120 <slow
 in_background reader sub t
 until_true uses t "$reader"
 echo now >&3

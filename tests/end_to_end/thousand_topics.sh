@@ -23,7 +23,7 @@ for n in $names; do
   until_true grep -q "/topic$n/0.ring\$" "/proc/$!/maps"
 done
 # shellcheck disable=SC2016
-each sh -c 'echo "record of topicN" | "$SPILLWAY" pub topicN --no-persist --ack durable' || fail "not all could be written: $(head -n 3 each.err)"
+each sh -c 'echo "record of topicN" | "$SPILLWAY" pub topicN --no-persist --ack durable --deadline 120' || fail "not all could be written: $(head -n 3 each.err)"
 taken=$(du -sk "$SPILLWAY_SHM" | cut -f 1)
 [ "$taken" -le $((300 * 1024)) ] || fail "the rings take $taken KiB"
 for n in $names; do
