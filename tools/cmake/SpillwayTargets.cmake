@@ -27,6 +27,13 @@ function(spillway_compile_as_ours target)
     "-fmacro-prefix-map=${SPILLWAY_INCLUDE_ROOT}/=")
 endfunction()
 
+# Large headers that most of `target`'s sources include are parsed once. Not with ccache, which would then keep less.
+function(spillway_precompile target)
+  if(NOT SPILLWAY_CCACHE)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()
+
 # The library spillway_<name> (alias spillway::<name>) from the current folder's sources. Its headers are
 # included as spillway/<name>/..., in the tree through a link in the build folder, and once installed for real.
 function(spillway_add_layer name)
