@@ -126,7 +126,7 @@ void Persister::Impl::start_thread() {
     throw Error(Code::io, "can't start the persister's thread; raise the limit on threads");
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_->native_handle(), "spillway-persist");
+  pthread_setname_np(thread_->native_handle(), "spillway-write");  // at most 15 letters
 }
 
 std::size_t Persister::Impl::poll(std::size_t min_completions, Deadline deadline) noexcept {
