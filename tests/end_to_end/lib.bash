@@ -21,7 +21,7 @@ trap clean_up EXIT
 
 # The command; where a test does not say how long pub may make no progress, longer than any disk stalls: here 10 s were too short.
 spillway() {
-  case "$1 $*" in
+  case "${1-} $*" in
     *--deadline*) ;;
     pub\ *) set -- pub --deadline 120 "${@:2}" ;;
   esac
