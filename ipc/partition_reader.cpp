@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::uint64_t kLookAgainNs = 10'000'000;
 constexpr std::uint64_t kAskHistoryAgainNs = 1'000'000;
+constexpr std::uint32_t kDamageLooks = 16;  // so seldom that who waits for a producer does not take its line away
 
 }  // namespace
 
@@ -51,6 +52,7 @@ void PartitionReader::bind(ReaderSource source) {
   history_ = std::move(source.history);
   consumers_lock_ = std::move(source.consumers_lock);
   span_ = {};
+  distrusted_end_ = 0;
   limit_ = read_up_to_ == ReadUpTo::committed ? UINT64_MAX : 0;
   if (!ring_) {
     replaying_ = true;
@@ -75,6 +77,7 @@ void PartitionReader::enter(Offset offset) noexcept {
   gap_pending_ = gap_told_ = false;
   span_ = {};
   nothing_ns_ = 0;
+  distrusted_end_ = 0;
   replaying_ = !ring_ || (history_ && (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)));
 }
 
@@ -138,6 +141,7 @@ bool PartitionReader::start_at(Offset offset) {
 void PartitionReader::walk_to_record(Offset wanted) noexcept {
   const Offset limit = std::exchange(limit_, UINT64_MAX);
   while (offset_ < wanted) {
+    looks_ = kDamageLooks - 1;  // the first one that finds nothing asks why: who seeks does not come again
     std::size_t count = 0;
     bool passed = false;
     Offset before = offset_;
@@ -178,7 +182,16 @@ ReadStop PartitionReader::nothing_there() noexcept {
   prefetch(records_ + ((offset_ + kCacheLine - 1) & mask_));
   if (offset_ < ring_->begin() || !still_in_ring(*ring_, offset_)) return ReadStop::lapped;  // A2
   if (ring_->gone() && look_for_source()) return ReadStop::lapped;
+  if (++looks_ % kDamageLooks == 0 && committed_word_missing(*ring_, offset_)) return ring_damaged();
   return ring_->gone() ? ReadStop::gone : ReadStop::caught_up;
+}
+
+// What the ring should have at offset_ is not there, or can't be right. What is on disk of it is read from there.
+ReadStop PartitionReader::ring_damaged() noexcept {
+  const Offset on_disk = history_ ? history_->end() : 0;
+  if (offset_ >= on_disk) return ReadStop::corrupt;
+  distrusted_end_ = on_disk;
+  return ReadStop::lapped;
 }
 
 // Replaying, and what comes next is not durable: not yet, or the ring that would tell is gone.
@@ -197,7 +210,7 @@ bool PartitionReader::change_state() noexcept {
     span_ = {};
     return true;
   }
-  if (ring_ && still_in_ring(*ring_, offset_) && offset_ >= ring_->begin()) return true;
+  if (ring_may_have()) return true;
   if (history_) {
     replaying_ = true;
     span_ = {};
@@ -210,6 +223,10 @@ bool PartitionReader::change_state() noexcept {
   return false;
 }
 
+bool PartitionReader::ring_may_have() const noexcept {
+  return ring_ && offset_ >= ring_->begin() && offset_ >= distrusted_end_ && still_in_ring(*ring_, offset_);
+}
+
 void PartitionReader::skip_gap() noexcept {
   if (!gap_pending_) return;
   enter(resume_);
@@ -218,7 +235,7 @@ void PartitionReader::skip_gap() noexcept {
 // ReadStop::full: span_ has records. lapped: go live.
 ReadStop PartitionReader::next_span() noexcept {
   for (;;) {
-    if (ring_ && offset_ >= ring_->begin()) {
+    if (ring_ && offset_ >= ring_->begin() && offset_ >= distrusted_end_) {
       // Back to the ring once there is some margin, so that a fast producer does not throw us out again at once.
       std::atomic_thread_fence(std::memory_order_acquire);
       // relaxed: only a choice of where to read; what is read there is checked.
@@ -243,10 +260,12 @@ ReadStop PartitionReader::next_span() noexcept {
           offset_ = got.end;
           continue;
         }
+        if (got.cause == GapCause::damaged && ring_may_have()) return ReadStop::lapped;
         set_gap(got.end, got.end, got.cause);
         return ReadStop::gap;
       case HistoryStatus::nothing:
-        if (ring_ && offset_ >= ring_->begin() && still_in_ring(*ring_, offset_)) return ReadStop::lapped;
+        if (ring_may_have()) return ReadStop::lapped;
+        if (offset_ < distrusted_end_) return ReadStop::corrupt;  // neither has it now
         if (ring_ && ring_->gone() && look_for_source()) return ReadStop::lapped;
         return ReadStop::waiting;
       case HistoryStatus::end:
@@ -288,7 +307,7 @@ bool PartitionReader::ready() noexcept {
   if (read_up_to_ == ReadUpTo::durable) {
     return ring_->control().persister.durable_end.load(std::memory_order_acquire) > offset_;  // A3
   }
-  return committed_here();
+  return committed_here() || (++looks_ % kDamageLooks == 0 && committed_word_missing(*ring_, offset_));
 }
 
 bool PartitionReader::committed_here() const noexcept {

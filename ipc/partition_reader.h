@@ -141,11 +141,11 @@ class PartitionReader {
       if (reserved_end_->load(std::memory_order_relaxed) - at > mask_ + 1) return ReadStop::lapped;
       if (shape.status != ShapeStatus::ok || meta.length > scratch_bytes_) [[unlikely]] {
         if (shape.status == ShapeStatus::unsupported) return ReadStop::unsupported;
-        if (meta.kind == RecordKind::data || shape.status != ShapeStatus::ok) return ReadStop::corrupt;
+        if (meta.kind == RecordKind::data || shape.status != ShapeStatus::ok) return ring_damaged();
       }
       if (meta.kind == RecordKind::data) {
         if constexpr (!std::is_same_v<R, InPlaceRecord>) parsed = Record::parse(scratch_, meta, at, number_, record);
-        if (!parsed) return ReadStop::corrupt;
+        if (!parsed) return ring_damaged();
         const Flow flow = deliver(static_cast<const R&>(record));
         ++count;
         offset_ = at + shape.bytes;
@@ -192,6 +192,8 @@ class PartitionReader {
   void bind(ReaderSource source);
   bool raise_limit() noexcept;
   ReadStop nothing_there() noexcept;
+  ReadStop ring_damaged() noexcept;
+  bool ring_may_have() const noexcept;
   ReadStop not_durable() noexcept;
   void set_gap(Offset to, Offset resume, GapCause cause) noexcept;
   ReadStop next_span() noexcept;
@@ -224,6 +226,8 @@ class PartitionReader {
   std::unique_ptr<History> history_;
   std::unique_ptr<std::byte[]> scratch_memory_;
   FindSource find_;
+  std::uint32_t looks_ = 0;    // that found nothing
+  Offset distrusted_end_ = 0;  // the ring is damaged before it: read from history
   std::uint64_t looked_ns_ = 0;
   std::uint64_t nothing_ns_ = 0;  // when history last had nothing; 0: it has, or was not asked
   std::string slot_name_;         // to register with the ring that follows this one

@@ -18,6 +18,16 @@ bool can_be_boundary(const Partition& p, Offset offset) noexcept {
 
 }  // namespace
 
+bool committed_word_missing(const Partition& p, Offset at) noexcept {
+  const Offset committed = p.control().commits.committed_end.load(std::memory_order_acquire);  // W3
+  if (committed <= at) return false;
+  // acquire: loaded later, so at least what the true committed_end is; one past it was damaged and proves nothing.
+  if (committed > p.control().claims.reserved_end.load(std::memory_order_acquire)) return false;
+  // A word that was stored meanwhile is seen now: W3 has read a committed_end past it.
+  const bool missing = p.header_at(at)->commit.load(std::memory_order_acquire) != p.mix().word(at);  // W1
+  return missing && still_in_ring(p, at);                                                            // W2
+}
+
 Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
   const std::uint64_t capacity = p.capacity();
   Offset claim = from;  // the end so far
@@ -31,7 +41,7 @@ Walk walk_committed(const Partition& p, Offset from, Offset limit) noexcept {
     const RecordHeader& header = *p.header_at(at);
     if (header.commit.load(std::memory_order_acquire) != p.mix().word(at)) {   // W1
       if (!still_in_ring(p, at)) return {WalkStatus::lapped, claim, records};  // W2
-      return {WalkStatus::boundary, claim, records};
+      return {committed_word_missing(p, at) ? WalkStatus::corrupt : WalkStatus::boundary, claim, records};
     }
     // relaxed: ordered by W1; if the lap passed over it, still_in_ring says so before it is believed.
     const RecordMeta meta = RecordMeta::unpack(header.meta.load(std::memory_order_relaxed));

@@ -9,9 +9,9 @@
 namespace spillway {
 
 enum class WalkStatus {
-  boundary,     // the walk ended at `end`: nothing is committed there yet, or `limit` was reached
-  lapped,       // `from` or something on the way is no longer in the ring
-  corrupt,      // a header at `end` that can't be right, though its bytes are still in the ring
+  boundary,  // the walk ended at `end`: nothing is committed there yet, or `limit` was reached
+  lapped,    // `from` or something on the way is no longer in the ring
+  corrupt,   // at `end` a header that can't be right, or none although committed_end is past it, and still in the ring
   unsupported,  // a kind or flag of a newer version at `end`
 };
 
@@ -36,6 +36,10 @@ inline bool still_in_ring(const Partition& partition, Offset offset) noexcept {
   // relaxed: ordered by the fence; pairs with the release fence after every store of reserved_end (see claims).
   return partition.control().claims.reserved_end.load(std::memory_order_relaxed) - offset <= partition.capacity();
 }
+
+// Whether the ring has lost what it must hold: committed_end is past `at`, a claim boundary, whose bytes no newer claim has
+// taken, and there is no commit word for it. Only damage does that.
+bool committed_word_missing(const Partition& partition, Offset at) noexcept;
 
 // The oldest claim boundary in control's table that is still in the ring with at least `margin` bytes to spare, and at or
 // after ring begin; committed_end when there is none.

@@ -36,7 +36,7 @@ bool has_news(const Watched& w) noexcept {
   if (w.ring->gone()) return true;
   if (w.durable) return w.ring->control().persister.durable_end.load(std::memory_order_acquire) > w.offset;
   return w.ring->header_at(w.offset)->commit.load(std::memory_order_acquire) == w.ring->mix().word(w.offset) ||
-         !still_in_ring(*w.ring, w.offset);
+         !still_in_ring(*w.ring, w.offset) || committed_word_missing(*w.ring, w.offset);
 }
 
 }  // namespace
