@@ -65,14 +65,18 @@ std::uint64_t records_between(const Partition& p, Offset from, Offset to) noexce
   return records;
 }
 
-// The bytes of [range, at) from the ring; false when they were lapped.
+// The bytes of [range, at) from the ring, believed if whole claims lead over them and exactly to `at`, and if they were not
+// lapped meanwhile.
 bool read_from_ring(const Partition& p, Offset range, Tail& tail) {
+  const Offset boundary = boundary_before(p, range);
+  if (boundary > range || walk_committed(p, boundary, tail.at).end != tail.at) return false;
   copy_from_ring(tail.before.data(), p.at(range), tail.before.size());
   return still_in_ring(p, range);
 }
 
-// The same from the segment, believed if an entry that covers them has their CRC.
-bool read_from_segment(const SegmentFile& file, const Candidates& entries, Offset range, Tail& tail) {
+// The same from the segment, believed if an entry that covers them has their CRC. It has one wherever nothing is damaged: the
+// homes of an index see to that, and so the ring, which any writer can spoil, is asked only where the disk is damaged.
+bool read_from_segment(const SegmentFile& file, const Candidates& entries, Offset range, Tail& tail) try {
   const Mapping bytes = read_blocks(file, log_pos(file.base(), range), kRangeBytes);
   std::memcpy(tail.before.data(), bytes.data(), tail.before.size());
   for (unsigned i = 0; i < entries.count; ++i) {
@@ -80,6 +84,8 @@ bool read_from_segment(const SegmentFile& file, const Candidates& entries, Offse
     if (entry.bytes >= tail.before.size() && crc32c({bytes.data(), entry.bytes}) == entry.crc) return true;
   }
   return false;
+} catch (const Error&) {
+  return false;  // a block that can't be read may be mended by writing it anew
 }
 
 // Data records before `at`, which is no segment's beginning: from the entry of its range, or of the one before.
@@ -205,11 +211,8 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
     if (entries.count > 0 && entries.entries[0].first_boundary < at) {
       tail.first_boundary = entries.entries[0].first_boundary;
     }
-    // On an `overwrite` topic the range may begin inside a gap: the ring may have bytes there, the log has not.
-    const bool gaps = partition.config().on_full == OnFull::overwrite;
-    tail.damaged = (gaps || !read_from_ring(partition, range, tail)) &&
-                   !read_from_segment(*file, entries, range, tail) &&
-                   (!gaps || !read_from_ring(partition, range, tail));
+    // Also because on an `overwrite` topic the range may begin inside a gap: the ring may have bytes there, the log has not.
+    tail.damaged = !read_from_segment(*file, entries, range, tail) && !read_from_ring(partition, range, tail);
   }
   tail.records = records_before(partition, *file, log, at, watermarks.records);
   if (range != at && !tail.damaged && goes_on_from_written_end) {

@@ -41,8 +41,8 @@ class SyncFailed : public Error {
   using Error::Error;
 };
 
-// Opens the segment that holds `at` and reads the tail: the beginning of at's range from the ring, which still holds
-// it, or, where it was lapped, from the segment, its CRC checked; the index block from its two homes. Every segment
+// Opens the segment that holds `at` and reads the tail: the beginning of at's range from the segment, its CRC checked, or,
+// where that is damaged, from the ring, its claims checked; the index block from its two homes. Every segment
 // that holds bytes of [durable_end, at) is synced before, so that afterwards the log is durable up to `at`. Where
 // writing goes on from written_end the range's entry is written anew, ending at `at`, before anything else is. Nothing:
 // I/O of a dead process is still under way; ask again. `known_home` as IndexBlock::load has it. Throws Error, SyncFailed.
