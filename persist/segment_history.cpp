@@ -21,6 +21,7 @@ namespace {
 
 constexpr unsigned kBackwardRangesMax = 64;
 constexpr std::uint64_t kTailDoubtNs = 1'000'000'000;
+constexpr std::uint64_t kTailDoubtLooks = 16;
 
 HistoryRead gap(Offset from, Offset to, GapCause cause) noexcept {
   return {HistoryStatus::gap, from, to, cause, 0, {}};
@@ -73,6 +74,8 @@ Offset SegmentHistory::oldest() noexcept {
 Offset SegmentHistory::begin() noexcept { return fork_mark_.forked() ? 0 : oldest(); }
 
 Offset SegmentHistory::end() noexcept { return fork_mark_.forked() ? 0 : limit(); }
+
+Offset SegmentHistory::final_end() noexcept { return rewrites_ ? durable_end() : end(); }
 
 Offset SegmentHistory::durable_end() noexcept {
   if (fork_mark_.forked()) return 0;
@@ -189,16 +192,18 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
     return gap(from, end, GapCause::overwritten);
   }
   const Offset range_end = piece.bad_range + kRangeBytes;
-  if (from >= durable || (partition_ && piece.fault != RangeFault::record && limit_now < range_end)) {
+  const bool filling = partition_ && !rewrites_ && piece.fault != RangeFault::record && limit_now < range_end;
+  if (from >= durable || filling) {
     // What is written again, or the range that the persister is filling: its entry may be under way this very moment.
-    // The ring holds it still.
+    // The ring holds it still. (Where the topic syncs, and look_again() has looked, the tail before durable_end is like the
+    // rest of it.)
     const Offset wanted = std::min(limit_now, range_end);
     const CheckedRange& again = reader_.check(piece.bad_range, wanted, true);
     if (again.checked_end >= wanted) {
       const SegmentReader::Piece retried = reader_.piece(from, to);
       if (retried.what == SegmentReader::Piece::What::records && !expired(from)) return data(from, retried);
     }
-    return nothing(from, HistoryStatus::nothing);
+    if (from >= durable || !settled_tail(from)) return nothing(from, HistoryStatus::nothing);
   }
   to = std::min(to, durable);
   Offset end = gap_end(range_end, to);
@@ -208,7 +213,7 @@ HistoryRead SegmentHistory::damage(Offset from, const SegmentReader::Piece& piec
     end = gap_end(range_end, to);
   }
   if (expired(from)) return missing(from, to);
-  if (swallows_tail && end == limit_now && !settled_tail(from, limit_now)) {
+  if (swallows_tail && end == limit_now && !settled_tail(from)) {
     return nothing(from, HistoryStatus::nothing);
   }
   last_fault_ = {piece.fault, piece.error, piece.bad_range};
@@ -270,12 +275,12 @@ Offset SegmentHistory::boundary_after(Offset range_begin) {
   return place.what == SegmentRow::Place::What::data ? gap_end(range_begin, place.end) : range_begin;
 }
 
-// A gap that would swallow the range that the persister is filling is told only after that was unreadable for a
-// second in which nothing was written: its entry may be under way.
-bool SegmentHistory::settled_tail(Offset from, Offset limit_now) noexcept {
+// A gap that would swallow the range that the persister is filling is told only after that was unreadable at each of many
+// looks in a second: its entry may be under way.
+bool SegmentHistory::settled_tail(Offset from) noexcept {
   const std::uint64_t now_ns = monotonic_ns();
-  if (doubt_.from != from || doubt_.limit != limit_now) doubt_ = {from, limit_now, now_ns};
-  return now_ns - doubt_.since_ns >= kTailDoubtNs;
+  if (doubt_.from != from) doubt_ = {from, 0, now_ns};
+  return ++doubt_.looks >= kTailDoubtLooks && now_ns - doubt_.since_ns >= kTailDoubtNs;
 }
 
 // Whether the segment that holds `from` may have been taken away while it was read.

@@ -44,6 +44,9 @@ class SegmentHistory : public History {
   Offset end() noexcept override;
   Offset durable_end() noexcept override;
   Offset boundary_before(Offset offset) noexcept override;
+  // Behind it a new holder of the persister's role writes anew, from the ring, and read() answers `nothing` to what can't be
+  // read: it is no damage. Before it that answer is given for about a second at most.
+  Offset final_end() noexcept;
 
   // The first claim boundary at or after the range that begins at `range_begin` from which something can be had;
   // end() at the latest. For who goes on behind a `failed`.
@@ -73,7 +76,7 @@ class SegmentHistory : public History {
   Offset overwritten_end(Offset from, Offset to);
   Offset noticed_end(Offset from, Offset to) const noexcept;
   bool expired(Offset from);
-  bool settled_tail(Offset from, Offset limit_now) noexcept;
+  bool settled_tail(Offset from) noexcept;
   Offset limit() noexcept;
   Offset oldest() noexcept;
   Offset boundary_in_segment(Offset base, Offset offset);
@@ -92,7 +95,7 @@ class SegmentHistory : public History {
   Offset gap_reached_ = 0;  // where the last gap record of this log that was read ends
   struct Doubt {
     Offset from = kOffsetEnd;
-    Offset limit = 0;
+    std::uint64_t looks = 0;
     std::uint64_t since_ns = 0;
   };
   Doubt doubt_;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include "spillway/core/bytes.h"
@@ -15,6 +17,8 @@
 
 namespace spillway {
 namespace {
+
+constexpr std::chrono::milliseconds kAskAgain(10);
 
 // Data records in whole records that were checked already.
 std::uint64_t count_records(std::span<const std::byte> bytes) {
@@ -74,7 +78,12 @@ class Verifier {
   void records() {
     for (Offset at = result_.begin; at < result_.end;) {
       const HistoryRead read = history_.read(at);
-      if (read.status == HistoryStatus::nothing || read.status == HistoryStatus::end) return;
+      if (read.status == HistoryStatus::end) return;
+      if (read.status == HistoryStatus::nothing) {
+        if (at >= history_.final_end()) return;
+        std::this_thread::sleep_for(kAskAgain);  // the persister may be writing there
+        continue;
+      }
       if (read.status == HistoryStatus::failed) {
         at = skip(at, read.error);
         continue;
