@@ -50,12 +50,19 @@ void check_consumer(const TopicConfig& config, const ConsumerOptions& options) {
   }
 }
 
-void place(PartitionReader& reader, const TopicConfig& config, const ConsumerOptions& options,
-           const CursorStore* cursor) {
-  if (cursor != nullptr) {
-    if (const auto stored = cursor->offset(reader.number())) return reader.start_at_boundary(*stored);
-    return reader.start_earliest();
-  }
+// Where a cursor stands somebody has read once, unless the data directory was restored from an older copy, or the cursor from a
+// newer one: then it would skip without a word what is appended up to there.
+void check_cursor(const PartitionReader& reader, const TopicConfig& config, const CursorFile& cursor, Offset stored,
+                  Offset end_max) {
+  if (stored <= end_max) return;
+  throw Error(Code::conflict, "the cursor " + cursor.path() + " stands at offset " + std::to_string(stored) +
+                                  ", but partition " + std::to_string(reader.number()) + " of topic " + config.name +
+                                  " never got further than " + std::to_string(end_max) +
+                                  ": one of the two was restored without the other; restore both, or remove the cursor "
+                                  "to begin at the oldest record");
+}
+
+void place(PartitionReader& reader, const TopicConfig& config, const ConsumerOptions& options) {
   switch (options.from) {
     case From::earliest: return reader.start_earliest();
     case From::latest: return reader.start_latest();
@@ -73,7 +80,7 @@ void place(PartitionReader& reader, const TopicConfig& config, const ConsumerOpt
 Consumer Topic::consumer(const ConsumerOptions& options) const {
   const TopicConfig& topic_config = config();
   check_consumer(topic_config, options);
-  std::unique_ptr<CursorStore> cursor;
+  std::unique_ptr<CursorFile> cursor;
   if (!options.cursor.empty()) {
     cursor = CursorFile::open(cursors_directory(state_->domain().directories(), topic_config), options.cursor,
                               topic_config.partitions, topic_config.id, topic_config.sharing);
@@ -82,7 +89,16 @@ Consumer Topic::consumer(const ConsumerOptions& options) const {
   for (std::uint32_t p = 0; p < topic_config.partitions; ++p) {
     if (options.partition && *options.partition != p) continue;
     readers.emplace_back(p, state_->source(p), state_->finder(p), options.read_up_to);
-    place(readers.back(), topic_config, options, cursor.get());
+    PartitionReader& reader = readers.back();
+    const std::optional<Offset> stored = cursor ? cursor->offset(p) : std::nullopt;
+    if (stored) {
+      check_cursor(reader, topic_config, *cursor, *stored, state_->readable_end_max(reader));
+      reader.start_at_boundary(*stored);
+    } else if (cursor) {
+      reader.start_earliest();
+    } else {
+      place(reader, topic_config, options);
+    }
   }
   return Consumer(std::move(readers), std::move(cursor), options);
 }

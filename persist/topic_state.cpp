@@ -1,7 +1,11 @@
 #include "spillway/persist/topic_state.h"
 
+#include <algorithm>
+
 #include "spillway/core/error.h"
+#include "spillway/ipc/ring_walk.h"
 #include "spillway/persist/clean_stop.h"
+#include "spillway/persist/horizon_file.h"
 #include "spillway/persist/lifecycle.h"
 #include "spillway/persist/segment_history.h"
 
@@ -95,6 +99,14 @@ ReaderSource TopicState::source(std::uint32_t number) {
   const bool there = !config_.ephemeral || topic_exists(domain_->directories(), config_.name);
   if (there) check_same_topic(paths(number), config_);
   return source_behind(number, reading(number));
+}
+
+Offset TopicState::readable_end_max(PartitionReader& reader) const {
+  const auto& ring = reader.ring();
+  if (ring) ring->look_whether_gone();  // another may have followed it
+  if (ring && !ring->gone()) return find_committed_end(*ring).end;
+  const auto slot = HorizonFile::peek(horizon_path(paths(reader.number()).data), config_.id, reader.number());
+  return std::max(slot ? slot->horizon : 0, reader.end_now());
 }
 
 std::shared_ptr<TopicState> TopicState::as_it_is_now() {

@@ -31,6 +31,8 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
   // For a reader without a ring: a source only once there is a ring. An ephemeral topic that was deleted and made anew is
   // followed, if its records are of the same type.
   FindSource finder(std::uint32_t partition);
+  // No reader of the reader's partition can have got further by now: the ring's committed end, or, without a ring, the horizon.
+  Offset readable_end_max(PartitionReader& reader) const;
 
   Durable wait(std::uint32_t partition, Offset end, std::chrono::nanoseconds timeout, bool synced);
   // Drains and lets go of every partition this process writes to.

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <optional>
 #include <random>
 #include <set>
 #include <thread>
@@ -243,6 +245,51 @@ TEST_CASE("cursors go on where they were acked, in another process too") {
   CHECK(consumer.poll([](const Record&) {}).records == 0);
   // One owner at a time.
   CHECK_THROWS_AS(topic.consumer({.cursor = "archiver"}), Error);
+}
+
+TEST_CASE("a cursor beyond all that was ever appended is refused, not passed over in silence", "[threads]") {
+  const Place place;
+  const std::string cursors = place.data() + "/orders/cursors";
+  const auto publish = [&](std::uint64_t first, std::uint64_t count) {
+    Topic topic = place.domain().open_or_create("orders", small());
+    {
+      ExclusiveProducer producer = topic.exclusive_producer();
+      append_numbered(producer, first, count);
+    }
+    REQUIRE(topic.close(kLong) == Durable::yes);
+  };
+  publish(0, 50);
+  std::filesystem::copy(place.data() + "/orders/0", place.data() + "/copy", std::filesystem::copy_options::recursive);
+  publish(50, 4000);  // further than where a ring made after the first half begins
+  {
+    Consumer consumer = place.domain().open("orders").consumer({.cursor = "archiver"});
+    CHECK(read_numbered(consumer, 0, 4050) == 4050);
+    REQUIRE(consumer.ack() == 0);
+  }
+  // The log is put back to its first half, the cursor is not.
+  place.lose_rings();
+  std::filesystem::remove_all(place.data() + "/orders/0");
+  std::filesystem::rename(place.data() + "/copy", place.data() + "/orders/0");
+  bool ring = GENERATE(false, true);
+  CAPTURE(ring);
+  std::optional<Domain> domain;
+  std::optional<Topic> topic;
+  if (ring) {
+    domain.emplace(place.domain());
+    topic.emplace(domain->open("orders"));
+    topic->exclusive_producer();
+  }
+  const Topic reading = place.domain().open("orders");
+  try {
+    reading.consumer({.cursor = "archiver"});
+    FAIL("not refused");
+  } catch (const Error& e) {
+    CHECK(e.code() == Code::conflict);
+    CHECK(std::string(e.what()).find(cursors) != std::string::npos);
+  }
+  std::filesystem::remove(cursors + "/archiver");
+  Consumer consumer = reading.consumer({.cursor = "archiver"});
+  CHECK(read_numbered(consumer, 0, 50) == 50);
 }
 
 TEST_CASE("reading up to durable delivers nothing that is not synced", "[threads]") {
