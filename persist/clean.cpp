@@ -1,14 +1,13 @@
 #include "spillway/persist/clean.h"
 
 #include <fcntl.h>
-
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <thread>
 
 #include "spillway/core/disk.h"
 #include "spillway/core/error.h"
@@ -16,7 +15,7 @@
 #include "spillway/core/size_text.h"
 #include "spillway/ipc/ring_walk.h"
 #include "spillway/persist/domain_state.h"
-#include "spillway/persist/lifecycle.h"
+#include "spillway/persist/ring_look.h"
 #include "spillway/persist/segment_store.h"
 #include "spillway/persist/topic_files.h"
 #include "spillway/persist/topic_state.h"
@@ -25,6 +24,7 @@ namespace spillway {
 namespace {
 
 constexpr std::string_view kAside = ".aside-";
+constexpr std::uint64_t kLetGoNs = 1'000'000'000;
 
 std::uint64_t bytes_of_files(const std::vector<std::string>& files) {
   std::uint64_t bytes = 0;
@@ -71,34 +71,35 @@ bool consumers_live(const PartitionPaths& paths) {
   return false;
 }
 
-// What a look at a ring that nobody writes to says of it.
-struct RingLook {
-  bool attached = false;
-  bool ours = false;       // the log goes on in it
-  bool has_bytes = false;  // committed ones that no segment holds, or that can't be excluded
-  std::string problem;
+struct RingPlan {
+  CleanAction action;
+  std::string why;
 };
 
-RingLook look_at_ring(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t number) {
-  RingLook look;
-  std::shared_ptr<Partition> ring;
-  try {
-    ring = Partition::attach(paths, config, number, Access::read_only);
-    look.attached = true;
-    look.ours = open_for_reading(paths, config, number) != nullptr;
-  } catch (const Error& e) {
-    look.problem = e.what();
-    // What is no ring of any version can hold no records; of all else it can't be said.
-    Identity id = {};
-    const FileDescriptor fd = try_open_file(paths.ring, O_RDONLY);
-    look.has_bytes = !fd || (read_at(fd.get(), &id, sizeof id, 0) == 0 && id.magic == kIdentityMagic);
-    if (!ring) return look;
+// Nothing: it stays.
+std::optional<RingPlan> plan_ring(const RingLook& look, const TopicConfig& config) {
+  switch (look.what) {
+    case RingLook::What::unknown: return std::nullopt;
+    case RingLook::What::no_ring: return RingPlan{CleanAction::remove, look.problem};
+    case RingLook::What::strange: return RingPlan{CleanAction::set_aside, look.problem};
+    case RingLook::What::ours:
+      if (config.ephemeral) {
+        if (look.has_bytes) return std::nullopt;
+        return RingPlan{CleanAction::remove, "nobody uses it, and it is empty"};
+      }
+      return RingPlan{CleanAction::persist_and_remove, look.has_bytes
+                                                           ? "nobody uses it; what it holds is written to disk first"
+                                                           : "nobody uses it; all it holds is on disk"};
+    case RingLook::What::damaged:
+      return RingPlan{
+          CleanAction::set_aside,
+          "it is damaged, or what it says is on disk is not; what can be read of the rest is written first"};
+    case RingLook::What::other: break;
   }
-  // acquire: as everywhere, the smaller watermark first.
-  const Offset on_disk =
-      config.ephemeral ? ring->begin() : ring->control().persister.durable_end.load(std::memory_order_acquire);
-  look.has_bytes = find_committed_end(*ring).end > on_disk;
-  return look;
+  if (!look.has_bytes) return RingPlan{CleanAction::remove, "the log went on without it, and all it holds is on disk"};
+  return RingPlan{CleanAction::set_aside,
+                  "the log went on without it, or its data directory was restored; it holds bytes "
+                  "that the segments don't"};
 }
 
 class Planner {
@@ -176,26 +177,12 @@ class Planner {
     }
     if (consumers_live(paths)) return keep(paths.ring + " has no writer, but live consumers; stop them first");
     const RingLook look = look_at_ring(paths, config, number);
-    if (!look.attached) {
-      return look.has_bytes ? add(CleanAction::set_aside, config, number, files, look.problem)
-                            : add(CleanAction::remove, config, number, files, look.problem);
+    if (auto plan = plan_ring(look, config)) return add(plan->action, config, number, files, std::move(plan->why));
+    if (!config.ephemeral || look.what == RingLook::What::unknown) {
+      return keep(paths.ring + " stays, because it can't be told what it holds: " + look.problem);
     }
-    if (config.ephemeral) {
-      if (!look.has_bytes) return add(CleanAction::remove, config, number, files, "nobody uses it, and it is empty");
-      return keep(paths.ring + " holds records of an ephemeral topic, which are nowhere else; `spillway delete " +
-                  config.name + " --yes` removes them");
-    }
-    if (look.ours) {
-      return add(CleanAction::persist_and_remove, config, number, files,
-                 look.has_bytes ? "nobody uses it; what it holds is written to disk first"
-                                : "nobody uses it; all it holds is on disk");
-    }
-    if (!look.has_bytes) {
-      return add(CleanAction::remove, config, number, files,
-                 "the log went on without it, and all it holds was on disk");
-    }
-    add(CleanAction::set_aside, config, number, files,
-        "the log went on without it, or its data directory was restored; it holds bytes that were never written");
+    keep(paths.ring + " holds records of an ephemeral topic, which are nowhere else; `spillway delete " + config.name +
+         " --yes` removes them");
   }
 
   void keep_aside(const PartitionPaths& paths) {
@@ -225,6 +212,30 @@ std::optional<std::string> persist(const Domain& domain, const CleanItem& item, 
          "); it stays, and so nothing is lost";
 }
 
+// Writes what can be read of a damaged ring to disk. Not as a producer, who would have to settle what can't be. Returns what is
+// in the way.
+std::optional<std::string> persist_readable(const Domain& domain, const CleanItem& item, const TopicConfig& config,
+                                            std::chrono::nanoseconds timeout) {
+  const auto topic = domain.state().open(config);
+  const auto ring = topic->writing(item.partition);
+  // acquire: only a place to walk from.
+  const Offset durable = ring->control().persister.durable_end.load(std::memory_order_acquire);
+  const Offset readable = walk_committed(*ring, durable, kOffsetEnd).end;
+  if (topic->wait(item.partition, readable, timeout, true) != Durable::timed_out) return std::nullopt;
+  return "what can be read of it could not be written to disk (" + std::string(name_of(persister_blocked(*ring))) +
+         "); it stays, and so nothing is lost";
+}
+
+// The writers' lock alone; our own persister may take a moment to let go.
+FileLock lock_alone(const PartitionPaths& paths) {
+  const Deadline deadline = Deadline::after_ns(kLetGoNs);
+  for (;;) {
+    FileLock lock = FileLock::try_lock(paths.writers_lock(), LockMode::exclusive);
+    if (lock || deadline.passed()) return lock;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 std::optional<std::string> set_aside(const std::vector<std::string>& files) {
   const std::string suffix = std::string(kAside) + std::to_string(random_u64());
   for (const std::string& file : files) {
@@ -243,8 +254,8 @@ bool still_so(const CleanItem& item, const PartitionPaths& paths, const TopicCon
   if (has(paths.ring)) {
     if (!file_exists(paths.ring)) return false;
     const RingLook look = look_at_ring(paths, config, item.partition);
-    if (item.action == CleanAction::persist_and_remove) return look.ours && !look.has_bytes;
-    return item.action == CleanAction::set_aside ? !look.ours : !look.has_bytes;
+    const auto plan = plan_ring(look, config);
+    return plan && plan->action == item.action && !(item.action == CleanAction::persist_and_remove && look.has_bytes);
   }
   return !(has(paths.control) || has(paths.consumers)) || !file_exists(paths.ring);
 }
@@ -273,8 +284,13 @@ std::optional<std::string> apply_clean(const Domain& domain, const CleanItem& it
   if (item.action == CleanAction::persist_and_remove) {
     if (auto why_not = persist(domain, item, timeout)) return why_not;
   }
+  const bool damaged = item.action == CleanAction::set_aside &&
+                       look_at_ring(paths, config, item.partition).what == RingLook::What::damaged;
+  if (damaged) {
+    if (auto why_not = persist_readable(domain, item, config, timeout)) return why_not;
+  }
   // Until the lock is released nobody can attach for writing, and no ring can be made.
-  const FileLock lock = FileLock::try_lock(paths.writers_lock(), LockMode::exclusive);
+  const FileLock lock = lock_alone(paths);
   if (!lock || consumers_live(paths)) return "somebody uses it by now";
   if (!still_so(item, paths, config)) return "it has changed by now";
   if (item.action == CleanAction::set_aside) return set_aside(item.files);

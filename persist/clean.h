@@ -19,7 +19,7 @@ namespace spillway {
 enum class CleanAction : std::uint8_t {
   persist_and_remove,  // a sound ring nobody uses: everything in it goes to disk, then it goes
   remove,              // holds nothing that is not on disk too, or nothing at all
-  set_aside,           // holds bytes, perhaps, that fit into no log: renamed to *.aside-<number>
+  set_aside,           // holds bytes, perhaps, that fit into no log or can't be read: renamed to *.aside-<number>
 };
 std::string_view name_of(CleanAction value) noexcept;
 

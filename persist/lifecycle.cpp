@@ -45,7 +45,13 @@ Match match(const Partition& ring, const TopicConfig& config) {
   // acquire: loaded before the horizon is read, which only grows while the ring lives and is on disk before it is used.
   const Offset reserved = ring.control().claims.reserved_end.load(std::memory_order_acquire);
   const auto slot = HorizonFile::peek(horizon_path(ring.paths()), config.id, ring.number());
-  if (!slot || slot->incarnation != ring.incarnation() || slot->begin != ring.begin()) return Match::other_incarnation;
+  if (!slot) {
+    check_same_topic(ring.paths(), config);  // being deleted: `gone` is the better word
+    throw Error(Code::corrupt, "the horizon file " + horizon_path(ring.paths()) + " is missing, although the ring " +
+                                   ring.paths().ring +
+                                   " was made with one; restore it from a backup, or delete the topic");
+  }
+  if (slot->incarnation != ring.incarnation() || slot->begin != ring.begin()) return Match::other_incarnation;
   return reserved <= slot->horizon ? Match::ours : Match::past_horizon;
 }
 
