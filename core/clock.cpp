@@ -1,5 +1,6 @@
 #include "spillway/core/clock.h"
 
+#include <atomic>
 #include <ctime>
 #include <fstream>
 
@@ -27,10 +28,30 @@ std::uint32_t measure_relax_per_us() noexcept {
   return per_us == 0 ? 1U : static_cast<std::uint32_t>(per_us);
 }
 
+std::atomic<std::uint64_t> skipped_ns{0};
+
 }  // namespace
 
 std::uint64_t monotonic_ns() noexcept { return read_clock(CLOCK_MONOTONIC); }
 std::uint64_t wall_ns() noexcept { return read_clock(CLOCK_REALTIME); }
+
+std::uint64_t uptime_ns(std::int64_t shift_ns) noexcept {
+  // relaxed: stands alone.
+  return read_clock(CLOCK_BOOTTIME) - static_cast<std::uint64_t>(shift_ns) + skipped_ns.load(std::memory_order_relaxed);
+}
+
+std::int64_t uptime_shift_ns() {
+  std::ifstream in("/proc/self/timens_offsets");  // no such file: no time namespaces, or no /proc
+  std::string clock;
+  for (std::int64_t seconds = 0, ns = 0; in >> clock >> seconds >> ns;) {
+    if (clock == "boottime") return seconds * 1'000'000'000 + ns;
+  }
+  return 0;
+}
+
+void skip_uptime(std::uint64_t ns) noexcept {
+  skipped_ns.fetch_add(ns, std::memory_order_relaxed);  // relaxed: see uptime_ns()
+}
 
 std::string boot_id() {
   std::ifstream in("/proc/sys/kernel/random/boot_id");

@@ -12,7 +12,12 @@ namespace spillway {
 
 std::uint64_t monotonic_ns() noexcept;  // since boot, never steps; the same in every process
 std::uint64_t wall_ns() noexcept;       // since the Unix epoch; steps when somebody sets the clock
-std::string boot_id();                  // tells one boot from the next; empty where /proc is not mounted
+// Since boot, time asleep included; never steps, and is the same in every process of the host: where a time namespace
+// moves it, that was `uptime_shift_ns()`, which costs the reading of a file and is 0 elsewhere.
+std::uint64_t uptime_ns(std::int64_t shift_ns) noexcept;
+std::int64_t uptime_shift_ns();
+void skip_uptime(std::uint64_t ns) noexcept;  // for tests: this process's uptime is so much more from now on
+std::string boot_id();                        // tells one boot from the next; empty where /proc is not mounted
 
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)

@@ -11,7 +11,6 @@
 #include <string_view>
 
 #include "spillway/core/checksum.h"
-#include "spillway/core/clock.h"
 #include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/random.h"
@@ -49,7 +48,7 @@ std::uint64_t checksum_of(const Identity& id) noexcept {
 }
 
 Identity make_identity(MappedFile file, const TopicConfig& config, std::uint32_t partition,
-                       const Partition::Birth& birth) noexcept {
+                       const Partition::Birth& birth, const LogClock& clock) noexcept {
   Identity id = {kIdentityMagic,
                  layout_fingerprint(),
                  kMemoryVersion,
@@ -61,7 +60,8 @@ Identity make_identity(MappedFile file, const TopicConfig& config, std::uint32_t
                  config.salt(partition),
                  config.ring_bytes,
                  birth.begin,
-                 wall_ns(),
+                 clock.born_ns(),
+                 clock.born_uptime_ns(),
                  0};
   id.checksum = checksum_of(id);
   return id;
@@ -86,6 +86,7 @@ void check_identity(const Identity& id, MappedFile file, const TopicConfig& conf
       (id.begin & (id.capacity - 1)) != 0 || id.begin >= kOffsetEnd) {
     throw bad(Code::corrupt, "does not agree with the topic's configuration");
   }
+  if (id.born_ns > kBornNsMax) throw bad(Code::corrupt, "was made at a time that can't be");
 }
 
 // A new file with all its blocks, under a temporary name until it gets its own; one that never does goes with this object,
@@ -185,7 +186,8 @@ void Partition::create_files(const PartitionPaths& paths, const TopicConfig& con
                              const Birth& birth) {
   SPILLWAY_ASSERT((birth.begin & (config.ring_bytes - 1)) == 0);
   make_directory(parent_of(paths.ring), config.sharing);
-  const auto identity = [&](MappedFile file) { return make_identity(file, config, partition, birth); };
+  const LogClock clock = LogClock::born_now(birth.newest_ns);
+  const auto identity = [&](MappedFile file) { return make_identity(file, config, partition, birth, clock); };
   NewFile control(paths.control, config.sharing), consumers(paths.consumers, config.sharing),
       ring(paths.ring, config.sharing);
   auto& c = *reinterpret_cast<Control*>(control.fill(sizeof(Control), identity(MappedFile::control)));
@@ -231,7 +233,7 @@ std::shared_ptr<Partition> Partition::attach(const PartitionPaths& paths, const 
                                       " are of different incarnations: somebody died while creating them or a file was"
                                       " replaced; stop everything that uses the topic and run `spillway clean --yes`");
   }
-  std::shared_ptr<Partition> p(new Partition);
+  std::shared_ptr<Partition> p(new Partition(LogClock(ring.identity)));
   p->config_ = config;
   p->paths_ = paths;
   p->number_ = partition;

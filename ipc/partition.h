@@ -14,6 +14,7 @@
 #include "spillway/core/mapping.h"
 #include "spillway/ipc/consumers_layout.h"
 #include "spillway/ipc/control_layout.h"
+#include "spillway/ipc/log_clock.h"
 #include "spillway/ipc/ring_layout.h"
 #include "spillway/ipc/topic_config.h"
 
@@ -60,9 +61,10 @@ class Partition {
   // ring last. The caller holds the writers' lock in its exclusive form. Throws Error (no_space, no_permission ...).
   struct Birth {
     std::uint64_t incarnation;
-    Offset begin;           // a multiple of the segment (persistent) or ring size
-    Offset retained_begin;  // of the log on disk; begin where there is none
-    Offset horizon;         // UINT64_MAX on an ephemeral topic
+    Offset begin;                 // a multiple of the segment (persistent) or ring size
+    Offset retained_begin;        // of the log on disk; begin where there is none
+    Offset horizon;               // UINT64_MAX on an ephemeral topic
+    std::uint64_t newest_ns = 0;  // of the log on disk: its newest record's commit time
   };
   static void create_files(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
                            const Birth& birth);
@@ -82,6 +84,7 @@ class Partition {
   Offset begin() const noexcept { return begin_; }  // of this ring
   std::uint64_t capacity() const noexcept { return capacity_; }
   const CommitMix& mix() const noexcept { return mix_; }
+  const LogClock& clock() const noexcept { return clock_; }
   // The largest claim: a quarter of the ring, and never more than a gibibyte.
   std::uint64_t claim_bytes_max() const noexcept { return capacity_ / 4 < kGiB ? capacity_ / 4 : kGiB; }
 
@@ -107,7 +110,7 @@ class Partition {
   std::shared_ptr<SpaceListener> space_listener() const noexcept;
 
  private:
-  Partition() = default;
+  explicit Partition(const LogClock& clock) noexcept : clock_(clock) {}
 
   TopicConfig config_;
   PartitionPaths paths_;
@@ -118,6 +121,7 @@ class Partition {
   std::uint64_t capacity_ = 0;
   std::uint64_t mask_ = 0;
   CommitMix mix_;
+  LogClock clock_;
   std::byte* records_ = nullptr;
   Control* control_ = nullptr;
   Consumers* consumers_ = nullptr;

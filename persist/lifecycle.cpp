@@ -11,6 +11,7 @@
 #include "spillway/persist/horizon_file.h"
 #include "spillway/persist/partition_persister.h"
 #include "spillway/persist/recovery.h"
+#include "spillway/persist/segment_age.h"
 #include "spillway/persist/segment_store.h"
 #include "spillway/persist/topic_files.h"
 
@@ -98,6 +99,7 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   if (fields.horizon > kOffsetEnd) {
     throw Error(Code::unsupported, "the log in " + paths.data + " has used up its offsets; create another topic");
   }
+  const std::uint64_t newest_ns = newest_commit_ns(paths.data, log, recovered.end);
   // By the horizon as it is these are dead; the one about to be written could not tell them from the log any more.
   store.remove(recovered.dead);
   HorizonFile horizon = HorizonFile::open(horizon_path(paths), config.id, partition, config.sharing);
@@ -105,7 +107,7 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   if (error != 0) throw system_error(error, "can't write the horizon file " + horizon_path(paths));
   store.remove(dead_segments(store.list(), horizon.read(), config.segment_bytes));
   const bool empty = recovered.begin >= recovered.end;
-  return {fields.incarnation, fields.begin, empty ? fields.begin : recovered.begin, fields.horizon};
+  return {fields.incarnation, fields.begin, empty ? fields.begin : recovered.begin, fields.horizon, newest_ns};
 }
 
 // With the writers' lock in its exclusive form.

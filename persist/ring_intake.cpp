@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 
 namespace spillway {
@@ -272,7 +271,7 @@ void RingIntake::collect() {
   const auto push = [&](const IndexEntry& entry) {
     const Offset end = entry.range_begin + entry.bytes;
     marks_.push_back({entry, end, entry.boundary, entry.boundary == end});
-    marks_.back().entry.commit_time_ns = wall_ns();
+    marks_.back().entry.commit_time_ns = partition_.clock().now_ns();
     if (entry.boundary == end) indexed_end_ = end;
   };
   while (const auto entry = builder_.pop()) push(*entry);

@@ -68,7 +68,7 @@ struct IndexEntry {
   std::uint64_t boundary;     // the last claim boundary at or before range_begin + bytes; may lie in an earlier range
   std::uint64_t first_boundary;  // the first claim boundary at or after range_begin and before range_begin + bytes, or
                                  // kNoBoundary
-  std::uint64_t commit_time_ns;  // wall clock when the persister took the range's last bytes
+  std::uint64_t commit_time_ns;  // when the persister took the range's last bytes, by the log's clock (log_clock.h)
   std::uint64_t records;         // data records in this ring's log that begin before range_begin + bytes
   std::uint64_t durable_end;     // as known when this was written
   std::uint64_t checksum;        // XXH3 of everything before, with the log's salt exclusive-ored in

@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "spillway/core/checksum.h"
-#include "spillway/core/clock.h"
 #include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/ipc/ring_walk.h"
@@ -111,7 +110,7 @@ std::uint64_t records_before(const Partition& p, const SegmentFile& file, const 
 // told, and an entry that covers that, too: the image goes on without it, so that nothing would prove what was told once
 // both homes are written anew; and on an `overwrite` topic a gap may take the place of what the ring has lost meanwhile.
 void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail, Offset durable_end,
-               IndexBlock& index) {
+               std::uint64_t commit_time_ns, IndexBlock& index) {
   const Offset range = range_begin_of(tail.at);
   IndexEntry entry{};
   entry.range_begin = range;
@@ -119,7 +118,7 @@ void seal_tail(const SegmentFile& file, const LogIdentity& log, const Tail& tail
   entry.crc = crc32c(tail.before);
   entry.boundary = tail.at;
   entry.first_boundary = tail.first_boundary;
-  entry.commit_time_ns = wall_ns();
+  entry.commit_time_ns = commit_time_ns;
   entry.records = tail.records;
   entry.durable_end = durable_end;  // a claim boundary, from which recovery walks on
   index.update(entry);
@@ -216,7 +215,7 @@ std::optional<Tail> read_tail(const Partition& partition, WriterRow& row, Offset
   }
   tail.records = records_before(partition, *file, log, at, watermarks.records);
   if (range != at && !tail.damaged && goes_on_from_written_end) {
-    seal_tail(*file, log, tail, watermarks.durable_end, index);
+    seal_tail(*file, log, tail, watermarks.durable_end, partition.clock().now_ns(), index);
   }
   row.take(std::move(*file)).adopt(index);
   return tail;

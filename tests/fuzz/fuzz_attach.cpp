@@ -45,7 +45,7 @@ struct Scene {
 
 void settle_time(std::span<std::byte> image) {
   auto identity = load<Identity>(image, 0);
-  identity.created_ns = 0;  // an input must come to the same another day
+  identity.born_ns = identity.born_uptime_ns = 0;  // an input must come to the same another day
   identity.checksum = xxh3(std::as_bytes(std::span(&identity, 1)).first(offsetof(Identity, checksum)));
   store(image, 0, identity);
 }
