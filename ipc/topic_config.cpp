@@ -66,6 +66,7 @@ void check_config(const TopicConfig& c) {
            format_size(c.retain_bytes));
   }
   if (c.ephemeral && c.retain_bytes != 0) refuse("an ephemeral topic keeps nothing on disk, so it can't retain");
+  if (c.ephemeral && c.retain_age_s != 0) refuse("an ephemeral topic keeps nothing on disk, so nothing there can age");
   if (c.ephemeral && c.sync != SyncPolicy::none) refuse("an ephemeral topic is on no disk, so sync can only be none");
   if (c.sync_interval_ms < 1 || c.sync_interval_ms > kSyncIntervalMsMax) {
     refuse("the sync interval must be 1 to " + std::to_string(kSyncIntervalMsMax) + " ms, not " +
@@ -133,6 +134,7 @@ TopicConfig make_topic_config(std::string_view name, const TopicOptions& options
   if (c.ephemeral && options.segment) refuse("an ephemeral topic has no segments");
   c.segment_bytes = c.ephemeral ? 0 : options.segment.value_or(std::max(kDefaultSegment, c.ring_bytes));
   c.retain_bytes = options.retain.value_or(0);
+  c.retain_age_s = options.retain_age_s.value_or(0);
   c.on_full = options.on_full.value_or(OnFull::block);
   c.sync = options.sync.value_or(c.ephemeral ? SyncPolicy::none : SyncPolicy::interval);
   c.sync_interval_ms = options.sync_interval_ms.value_or(100);
@@ -165,6 +167,7 @@ void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
   size("ring", existing.ring_bytes, wanted.ring);
   size("segment", existing.segment_bytes, wanted.segment);
   size("retain", existing.retain_bytes, wanted.retain);
+  number("retain-age", existing.retain_age_s, wanted.retain_age_s);
   number("sync-interval-ms", existing.sync_interval_ms, wanted.sync_interval_ms);
   onoff("wakeups", existing.wakeups, wanted.wakeups);
   onoff("ephemeral", existing.ephemeral, wanted.ephemeral);
@@ -198,6 +201,7 @@ std::vector<std::byte> to_json(const TopicConfig& c) {
       {"ring", c.ring_bytes},
       {"segment", c.segment_bytes},
       {"retain", c.retain_bytes},
+      {"retain_age_s", c.retain_age_s},
       {"on_full", name_of(c.on_full)},
       {"sync", name_of(c.sync)},
       {"sync_interval_ms", c.sync_interval_ms},
@@ -238,6 +242,8 @@ TopicConfig topic_config_from_json(std::span<const std::byte> text, const std::s
     c.ring_bytes = number_at<std::uint64_t>(j, "ring");
     c.segment_bytes = number_at<std::uint64_t>(j, "segment");
     c.retain_bytes = number_at<std::uint64_t>(j, "retain");
+    // A file that was written before there was such a limit has none.
+    if (j.contains("retain_age_s")) c.retain_age_s = number_at<std::uint32_t>(j, "retain_age_s");
     const auto on_full = parse_on_full(j.at("on_full").get<std::string>());
     const auto sync = parse_sync(j.at("sync").get<std::string>());
     const auto sharing = parse_sharing(j.at("sharing").get<std::string>());

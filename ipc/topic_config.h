@@ -41,6 +41,7 @@ struct TopicConfig {
   std::uint64_t ring_bytes = 0;
   std::uint64_t segment_bytes = 0;
   std::uint64_t retain_bytes = 0;  // of log per partition; 0: without limit
+  std::uint32_t retain_age_s = 0;  // how old what is on disk may become; 0: without limit
   OnFull on_full = OnFull::block;
   SyncPolicy sync = SyncPolicy::interval;
   std::uint32_t sync_interval_ms = 100;
@@ -62,9 +63,10 @@ struct TopicOptions {
   std::optional<std::uint64_t> segment =
       std::nullopt;  // bytes; a power-of-two multiple of ring; default max(64 MiB, ring)
   std::optional<std::uint64_t> retain =
-      std::nullopt;                               // bytes per partition; at least two segments; default: without limit
-  std::optional<OnFull> on_full = std::nullopt;   // default block
-  std::optional<SyncPolicy> sync = std::nullopt;  // default interval; ephemeral topics: none
+      std::nullopt;  // bytes per partition; at least two segments; default: without limit
+  std::optional<std::uint32_t> retain_age_s = std::nullopt;      // seconds; default: without limit
+  std::optional<OnFull> on_full = std::nullopt;                  // default block
+  std::optional<SyncPolicy> sync = std::nullopt;                 // default interval; ephemeral topics: none
   std::optional<std::uint32_t> sync_interval_ms = std::nullopt;  // 1 .. 3,600,000; default 100
   std::optional<bool> wakeups = std::nullopt;                    // default true
   std::optional<bool> ephemeral = std::nullopt;                  // default false

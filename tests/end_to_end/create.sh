@@ -73,6 +73,7 @@ expect 2 spillway create bad --sync-interval-ms 0
 expect 2 spillway create bad --wakeups maybe
 expect 2 spillway create bad --ephemeral --sync interval
 expect 2 spillway create bad --ephemeral --retain 1GiB
+expect 2 spillway create bad --ephemeral --retain-age 1
 expect 2 spillway create bad --no-such-flag
 for number in '' ' 2' +2 0x2 2.0 2x; do
   expect 2 spillway create bad --partitions "$number"

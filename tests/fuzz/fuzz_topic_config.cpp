@@ -34,6 +34,7 @@ TopicOptions options_of(const TopicConfig& c) {
   options.ring = c.ring_bytes;
   if (!c.ephemeral) options.segment = c.segment_bytes;
   options.retain = c.retain_bytes;
+  options.retain_age_s = c.retain_age_s;
   options.on_full = c.on_full;
   options.sync = c.sync;
   options.sync_interval_ms = c.sync_interval_ms;

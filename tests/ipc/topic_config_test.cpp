@@ -64,6 +64,7 @@ TEST_CASE("each impossible setting is refused, and the sentence says what is pos
       {"at most", [](auto& o) { o.segment = std::uint64_t{1} << 37; }},
       {"two segments", [](auto& o) { o.retain = 127 * kMiB; }},
       {"keeps nothing on disk", [](auto& o) { o.ephemeral = true, o.retain = kGiB; }},
+      {"nothing there can age", [](auto& o) { o.ephemeral = true, o.retain_age_s = 1; }},
       {"sync can only be none", [](auto& o) { o.ephemeral = true, o.sync = SyncPolicy::interval; }},
       {"no segments", [](auto& o) { o.ephemeral = true, o.segment = 64 * kMiB; }},
       {"1 to 3600000 ms", [](auto& o) { o.sync_interval_ms = 0; }},
@@ -97,6 +98,7 @@ TEST_CASE("names that could leave the directory or confuse a shell are refused")
 TopicConfig sample() {
   return make_topic_config("orders", with([](auto& o) {
                              o.partitions = 7, o.ring = 2 * kMiB, o.segment = 8 * kMiB, o.retain = 64 * kMiB;
+                             o.retain_age_s = 86'400;
                              o.on_full = OnFull::drop_new, o.sync = SyncPolicy::every_batch, o.sync_interval_ms = 17;
                              o.wakeups = false, o.sharing = Sharing::group_read;
                              o.type = RecordType{"order.v3 \"quoted\" \xC3\xBC", 48, 8};
@@ -119,6 +121,7 @@ TEST_CASE("a configuration comes back from its file as it was written") {
   CHECK(back.ring_bytes == c.ring_bytes);
   CHECK(back.segment_bytes == c.segment_bytes);
   CHECK(back.retain_bytes == c.retain_bytes);
+  CHECK(back.retain_age_s == c.retain_age_s);
   CHECK(back.on_full == c.on_full);
   CHECK(back.sync == c.sync);
   CHECK(back.sync_interval_ms == c.sync_interval_ms);
@@ -157,7 +160,7 @@ TEST_CASE(
     INFO(key);
     json missing = good;
     missing.erase(key);
-    CHECK(broken(sealed(missing)) == Code::corrupt);
+    if (key != "retain_age_s") CHECK(broken(sealed(missing)) == Code::corrupt);
     json null = good;
     null[key] = nullptr;
     CHECK(broken(sealed(null)) == Code::corrupt);
@@ -169,9 +172,23 @@ TEST_CASE(
     CHECK(broken(sealed(swapped)) == Code::corrupt);
   }
   const std::pair<const char*, json> out_of_range[] = {
-      {"partitions", 0},     {"partitions", 1025}, {"ring", 65537},       {"ring", 0},        {"segment", 3},
-      {"retain", 1},         {"on_full", "wait"},  {"sync", "sometimes"}, {"sharing", "all"}, {"sync_interval_ms", 0},
-      {"name", "../escape"}, {"name", ""},         {"partitions", -1},    {"ring", -65536},   {"ephemeral", true},
+      {"partitions", 0},
+      {"partitions", 1025},
+      {"ring", 65537},
+      {"ring", 0},
+      {"segment", 3},
+      {"retain", 1},
+      {"on_full", "wait"},
+      {"sync", "sometimes"},
+      {"sharing", "all"},
+      {"sync_interval_ms", 0},
+      {"retain_age_s", 4'294'967'296},
+      {"retain_age_s", -1},
+      {"name", "../escape"},
+      {"name", ""},
+      {"partitions", -1},
+      {"ring", -65536},
+      {"ephemeral", true},
   };
   for (const auto& [key, value] : out_of_range) {
     INFO(key << " " << value);
@@ -182,6 +199,14 @@ TEST_CASE(
   json future = good;
   future["spillway_topic"] = 2;
   CHECK(broken(sealed(future)) == Code::unsupported);
+}
+
+TEST_CASE("a file of before there was a limit to age has none") {
+  json old = json::parse(text_of(to_json(sample())));
+  old.erase("retain_age_s");
+  const TopicConfig c = parse(sealed(old));
+  CHECK(c.retain_age_s == 0);
+  CHECK(c.retain_bytes == 64 * kMiB);
 }
 
 TEST_CASE("a file that was cut, filled, replaced or has one byte changed is refused") {
@@ -222,6 +247,7 @@ TEST_CASE("an existing topic is compared with what was asked for only, and both 
       {"ring 2MiB", "4MiB", [](auto& o) { o.ring = 4 * kMiB; }},
       {"segment 8MiB", "16MiB", [](auto& o) { o.segment = 16 * kMiB; }},
       {"retain 64MiB", "0B", [](auto& o) { o.retain = 0; }},
+      {"retain-age 86400", "60", [](auto& o) { o.retain_age_s = 60; }},
       {"drop_new", "block", [](auto& o) { o.on_full = OnFull::block; }},
       {"every_batch", "none", [](auto& o) { o.sync = SyncPolicy::none; }},
       {"17", "100", [](auto& o) { o.sync_interval_ms = 100; }},

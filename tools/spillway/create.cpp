@@ -51,7 +51,7 @@ void note_closed_directories(const DomainOptions& domain, const TopicConfig& con
 int run_create(const Context& context, const CreateOptions& options) {
   const Domain domain(context.domain_options());
   const TopicConfig config = domain.open_or_create(options.topic, options.wanted).config();
-  if (!config.ephemeral && config.retain_bytes == 0) {
+  if (!config.ephemeral && config.retain_bytes == 0 && config.retain_age_s == 0) {
     note("topic " + config.name +
          " keeps every record until it is deleted; --retain SIZE bounds what it takes of the disk");
   }
@@ -72,6 +72,10 @@ void add_create(CLI::App& app, Context& context) {
       "memory of each partition, a power of two from 64KiB\n(default: the largest within 16MiB / N, at least 1MiB)");
   add_size(command, "--segment", wanted.segment, "size of a segment file (default: the larger of 64MiB and the ring)");
   add_size(command, "--retain", wanted.retain, "most that a partition keeps on disk (default: without limit)");
+  add_number(command, "--retain-age", wanted.retain_age_s,
+             "seconds after which what is on disk goes, a segment at a time;\na cursor that still needs it holds it "
+             "(default: without limit)")
+      ->type_name("SECONDS");
   add_choice(command, "--on-full", wanted.on_full, &parse_on_full, "block|drop_new|overwrite",
              "what happens when the disk is a ring behind (default block)");
   add_choice(command, "--sync", wanted.sync, &parse_sync, "none|interval|every_batch",

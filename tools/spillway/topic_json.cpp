@@ -9,14 +9,15 @@ namespace spillway::command {
 using Json = nlohmann::ordered_json;
 
 Json describe_json(const TopicConfig& config) {
-  const auto bytes_or_null = [](std::uint64_t bytes) { return bytes == 0 ? Json(nullptr) : Json(bytes); };
+  const auto or_null = [](std::uint64_t number) { return number == 0 ? Json(nullptr) : Json(number); };
   Json json = {
       {"topic", config.name},
       {"partitions", config.partitions},
       {"ephemeral", config.ephemeral},
       {"ring_bytes", config.ring_bytes},
-      {"segment_bytes", bytes_or_null(config.segment_bytes)},
-      {"retain_bytes", bytes_or_null(config.retain_bytes)},
+      {"segment_bytes", or_null(config.segment_bytes)},
+      {"retain_bytes", or_null(config.retain_bytes)},
+      {"retain_age_s", or_null(config.retain_age_s)},
       {"on_full", name_of(config.on_full)},
       {"sync", name_of(config.sync)},
       {"sync_interval_ms", config.sync_interval_ms},
@@ -45,6 +46,7 @@ std::string describe_text(const TopicConfig& config) {
   if (!config.ephemeral) {
     line("segment", format_size(config.segment_bytes));
     line("retain", config.retain_bytes == 0 ? "without limit" : format_size(config.retain_bytes) + " per partition");
+    if (config.retain_age_s != 0) line("retain-age", fmt::format("{} s", config.retain_age_s));
     line("sync",
          std::string(name_of(config.sync)) +
              (config.sync == SyncPolicy::interval ? fmt::format(", every {} ms", config.sync_interval_ms) : ""));

@@ -8,7 +8,7 @@
 
 namespace spillway::command {
 
-// Sizes are bytes; `retain_bytes` and `segment_bytes` are null where there is no limit or no segment.
+// Sizes are bytes; `segment_bytes`, `retain_bytes` and `retain_age_s` are null where there is no segment or no limit.
 nlohmann::ordered_json describe_json(const TopicConfig& config);
 // The same as aligned lines, `name value`.
 std::string describe_text(const TopicConfig& config);
