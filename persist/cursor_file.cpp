@@ -248,6 +248,23 @@ CursorState CursorFile::peek(const std::string& directory, const std::string& na
   return state;
 }
 
+Offset CursorFile::smallest(const std::string& directory, std::uint32_t partitions, std::uint64_t topic_id,
+                            std::uint32_t partition) noexcept try {
+  Offset smallest = kOffsetEnd;
+  for (const std::string& name : list(directory)) {
+    const std::string path = directory + "/" + name;
+    const FileDescriptor fd = try_open_file(path, O_RDONLY | O_NONBLOCK);
+    if (!fd && errno == ENOENT) continue;  // deleted meanwhile
+    if (!fd) return 0;
+    // Its owner may be at one of the slots; the other is then whole.
+    const Offset offset = choose(fd.get(), path, partitions, topic_id).copy.offsets[partition];
+    if (offset != kNoCursorOffset) smallest = std::min(smallest, offset);
+  }
+  return smallest;
+} catch (...) {
+  return 0;
+}
+
 std::string CursorFile::damage(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
   const FileDescriptor fd = try_open_file(path, O_RDONLY | O_NONBLOCK);

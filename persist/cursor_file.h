@@ -52,6 +52,12 @@ class CursorFile : public CursorStore {
   // Throws Error: not_found, corrupt, conflict, unsupported, no_permission.
   static CursorState peek(const std::string& directory, const std::string& name, std::uint32_t partitions,
                           std::uint64_t topic_id);
+  // What any cursor in the directory still needs of a partition: the smallest stored offset. kOffsetEnd: none has one. A
+  // cursor that has not begun there holds nothing: one that is used for other partitions only would hold all of this one for
+  // ever. One that can't be read, or is damaged, holds everything: what it needs is not known, and once it is mended, or
+  // deleted, it will be; what expired meanwhile would not come back.
+  static Offset smallest(const std::string& directory, std::uint32_t partitions, std::uint64_t topic_id,
+                         std::uint32_t partition) noexcept;
   // A sentence that names the file, when a slot of it holds neither its checksum nor nothing; else empty.
   static std::string damage(const std::string& directory, const std::string& name);
   // Deletes a cursor that nobody owns. Throws Error: busy, not_found.

@@ -322,6 +322,7 @@ void PartitionPersister::publish() noexcept {
 void PartitionPersister::tend_segments(std::uint64_t now_ns) noexcept {
   if (stage_ != Stage::working) return;
   row_.close_finished();
+  expire_aged(now_ns);
   row_.prepare(written_end_, now_ns);  // a disk that is full for a spare is trouble only when the segment is needed
   if (!row_.writers().empty() && row_.writers().back()->base() > newest_base_) {
     newest_base_ = row_.writers().back()->base();
@@ -334,6 +335,16 @@ void PartitionPersister::tend_segments(std::uint64_t now_ns) noexcept {
     row_.expire();
   } catch (const std::exception&) {
     retain_again_ns_ = now_ns + 1000 * kMillisecond;  // until then its files stay
+  }
+}
+
+void PartitionPersister::expire_aged(std::uint64_t now_ns) noexcept {
+  if (partition_->config().retain_age_s == 0 || now_ns < age_again_ns_) return;
+  age_again_ns_ = now_ns + 1000 * kMillisecond;  // should it fail
+  try {
+    age_again_ns_ = now_ns + row_.expire_aged(durable_end_);
+  } catch (const std::exception&) {
+    // What is too old stays a second longer.
   }
 }
 
@@ -353,6 +364,7 @@ std::uint64_t PartitionPersister::next_step_ns(std::uint64_t now_ns) const noexc
   if (pause_ns < kStreamOverNs) at(now_ns + pause_ns);
   if (retry_ns_ > now_ns) at(retry_ns_);
   if (horizon_again_ns_ > now_ns) at(horizon_again_ns_);
+  if (partition_->config().retain_age_s != 0) at(age_again_ns_);
   if (backlog_since_ns_ != 0) at(backlog_since_ns_ + kLazyNs);
   if (unsynced_since_ns_ != 0) at(unsynced_since_ns_ + partition_->config().sync_interval_ms * kMillisecond);
   if (stuck_since_ns_ != 0) at(repair_again_ns_);

@@ -25,8 +25,8 @@
 //   durable_end stored, space   synced                         gives the space back itself
 //   not given back
 //   segment half made           making-*                       removed, or made again under the same name
-//   retained_begin stored,      an old segment                 it is below retained_begin: expires at the next roll
-//   file not expired
+//   retained_begin stored,      an old segment                 it is below retained_begin: expires at the next roll, or
+//   file not expired                                           with the next look at ages
 //   gap noticed, not recorded   nothing                        finds itself lapped, too, and records it
 //   horizon written, not        a larger horizon               reads the file, which counts
 //   stored
@@ -149,6 +149,7 @@ class PartitionPersister final : public IoOwner {
   void advance() noexcept;
   void publish() noexcept;
   void tend_segments(std::uint64_t now_ns) noexcept;
+  void expire_aged(std::uint64_t now_ns) noexcept;
 
   void trouble(Trouble what, int error, std::uint64_t now_ns) noexcept;
   void well(Trouble what) noexcept;
@@ -209,6 +210,7 @@ class PartitionPersister final : public IoOwner {
   Offset newest_base_ = 0;  // of the newest segment: another one is a roll
   std::uint64_t horizon_again_ns_ = 0;
   std::uint64_t retain_again_ns_ = 0;
+  std::uint64_t age_again_ns_ = 0;
   RingIntake::Look last_look_ = RingIntake::Look::nothing_new;
   Offset stuck_at_ = 0;               // a claim here is not committed, although it was made
   std::uint64_t stuck_since_ns_ = 0;  // 0: no claim is stuck

@@ -77,7 +77,7 @@ bool PartitionPersister::take_role(std::uint64_t now_ns) noexcept {
   stage_ = Stage::settling;
   handing_over_ = false;
   trouble_ = Trouble::none;
-  retry_ns_ = sync_again_ns_ = horizon_again_ns_ = retain_again_ns_ = 0;
+  retry_ns_ = sync_again_ns_ = horizon_again_ns_ = retain_again_ns_ = age_again_ns_ = 0;
   streamed_ns_ = looked_ns_ = backlog_since_ns_ = unsynced_since_ns_ = stuck_since_ns_ = 0;
   want_written_ = want_durable_ = first_wanted_ = 0;
   known_home_.reset();

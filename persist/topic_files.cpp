@@ -194,6 +194,8 @@ std::string cursors_directory(const Directories& where, const TopicConfig& confi
   return where.data + "/" + config.name + "/cursors";
 }
 
+std::string cursors_directory(const PartitionPaths& paths) { return parent_of(paths.data) + "/cursors"; }
+
 void check_same_topic(const PartitionPaths& paths, const TopicConfig& config) {
   const std::string path = parent_of(paths.data) + std::string(kConfigName);
   const auto text = read_file(path, kConfigBytesMax);

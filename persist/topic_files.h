@@ -34,6 +34,7 @@ void recreate_topic(const Directories& where, const TopicConfig& config);
 
 // <data>/<topic>/cursors
 std::string cursors_directory(const Directories& where, const TopicConfig& config);
+std::string cursors_directory(const PartitionPaths& paths);  // of the topic that has the partition
 
 struct TopicRemoval {
   std::vector<std::string> files;

@@ -8,11 +8,20 @@
 
 #include "spillway/core/directory.h"
 #include "spillway/core/error.h"
+#include "spillway/persist/cursor_file.h"
+#include "spillway/persist/segment_age.h"
+#include "spillway/persist/topic_files.h"
 
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kPrepareAgainNs = 1'000'000'000;
+constexpr std::uint64_t kSecond = 1'000'000'000;
+constexpr std::uint64_t kPrepareAgainNs = kSecond;
+constexpr std::size_t kAgedMax = 4;  // that are looked at, and go, at a time: the ring fills meanwhile
+constexpr std::uint64_t kMoreAgedNs = kSecond / 1000;  // until the next ones do
+constexpr std::uint64_t kAgeAgainMinNs = kSecond;
+// At the latest then: uptime, which data ages by, goes on while the host sleeps; the time that is slept by does not.
+constexpr std::uint64_t kAgeAgainMaxNs = 60 * kSecond;
 
 int errno_of(const Error& error) noexcept { return error.errno_value() != 0 ? error.errno_value() : EBADMSG; }
 
@@ -36,6 +45,7 @@ void WriterRow::load(const HorizonFields& horizon) {
   slot.previous_end = horizon.previous_end;
   const std::vector<Offset> live = live_segments(store_.list(), slot, store_.log().segment_bytes);
   existing_ = std::set<Offset>(live.begin(), live.end());
+  newest_ns_.clear();
 }
 
 SegmentWriter* WriterRow::find(Offset offset) noexcept {
@@ -72,7 +82,7 @@ SegmentWriter* WriterRow::open(Offset offset, int& error) noexcept try {
   }
   if (limited()) {
     close_finished();
-    let_go(room(), 1);
+    make_room(room(), 1);
     crowded_ = existing_.size() >= room();
     if (crowded_) return nullptr;
   }
@@ -97,7 +107,7 @@ SegmentFile WriterRow::make(Offset base) {
       if (auto file = leftover(base)) return std::move(*file);
     }
     if (e.code() != Code::no_space || !limited()) throw;
-    let_go(count, 1);
+    make_room(count, 1);
     if (existing_.size() == count) throw;
   }
   return store_.make_segment(birth_of(base));
@@ -156,32 +166,84 @@ std::uint64_t WriterRow::room() const noexcept {
 
 void WriterRow::expire() {
   if (limited())
-    let_go(room(), 0);
+    make_room(room(), 0);
   else
     surplus_ = false;
 }
 
+Offset WriterRow::finished_end() const noexcept {
+  return open_.empty() ? safe_end_ : std::min(safe_end_, open_.front()->base());
+}
+
+Offset WriterRow::needed_from() const {
+  const TopicConfig& config = partition_.config();
+  return CursorFile::smallest(cursors_directory(partition_.paths()), config.partitions, config.id, partition_.number());
+}
+
+std::uint64_t WriterRow::expire_aged(Offset durable_end) {
+  // Never the newest one, though it be finished: by it recovery knows where the log is.
+  std::vector<Offset> bases;
+  std::vector<std::optional<std::uint64_t>> newest_ns;
+  std::size_t told = 0;
+  for (auto it = existing_.begin(); told < kAgedMax && it != existing_.end() && std::next(it) != existing_.end();
+       ++it) {
+    if (segment_end(*it) > finished_end()) break;
+    const auto [known, first] = newest_ns_.try_emplace(*it);
+    if (first) known->second = newest_commit_ns(store_.directory(), store_.log(), *it, segment_end(*it));
+    bases.push_back(*it);
+    newest_ns.push_back(known->second);
+    if (known->second) ++told;
+  }
+  const std::uint64_t retain_ns = partition_.config().retain_age_s * kSecond;
+  AgeQuestion question{bases,
+                       newest_ns,
+                       store_.log().segment_bytes,
+                       retain_ns,
+                       partition_.clock().now_ns(),
+                       std::min(durable_end, finished_end())};
+  AgePlan plan = plan_age(question);
+  if (plan.going > 0) {
+    question.keep_from = std::min(question.keep_from, needed_from());
+    plan = plan_age(question);
+  }
+  if (plan.going > 0) {
+    // The next segment is made of one that went; but a log that begins none in all this time gives the disk all it can.
+    const std::uint64_t staying = existing_.size() - plan.going;
+    const bool spare = staying > 1 && (!limited() || staying < room());
+    let_go(std::span(bases).first(plan.going), spare ? 1 : 0);
+  }
+  if (plan.going > 0 && plan.going == bases.size()) return kMoreAgedNs;
+  // What is held back, or not finished yet, may be later by a sixteenth of its age.
+  const std::uint64_t due_ns = plan.due_in_ns.value_or(retain_ns / 16);
+  return std::clamp(due_ns, kAgeAgainMinNs, kAgeAgainMaxNs);
+}
+
 // What must go so that what stays, and `coming` more, are at most `room`, as far as it may go. Spares count, too.
-void WriterRow::let_go(std::uint64_t room, std::uint64_t coming) {
+void WriterRow::make_room(std::uint64_t room, std::uint64_t coming) {
   const std::uint64_t segment_bytes = store_.log().segment_bytes;
   const std::vector<Offset> bases(existing_.begin(), existing_.end());
-  const Offset keep_from = open_.empty() ? safe_end_ : std::min(safe_end_, open_.front()->base());
-  const std::vector<Offset> going = plan_retention({bases, segment_bytes, room * segment_bytes, keep_from, coming});
+  const std::vector<Offset> going =
+      plan_retention({bases, segment_bytes, room * segment_bytes, finished_end(), coming});
+  const std::uint64_t staying = bases.size() - going.size();
+  let_go(going, room > staying ? std::min<std::uint64_t>(room - staying, kSparesMax) : 0);
+  surplus_ = existing_.size() > room;
+}
+
+// `going` are the oldest, and not all.
+void WriterRow::let_go(std::span<const Offset> going, std::size_t spares_max) {
   if (!going.empty()) {
     auto& retained_begin = partition_.control().persister.retained_begin;
-    const Offset begin = bases[going.size()];
+    const Offset begin = *existing_.upper_bound(going.back());
     // relaxed: only the holder of the role writes it. S5, seq_cst: before any system call that could let a reader see
     // other bytes under an old segment's descriptor.
     if (retained_begin.load(std::memory_order_relaxed) < begin) retained_begin.store(begin, std::memory_order_seq_cst);
   }
-  const std::uint64_t staying = bases.size() - going.size();
-  const std::size_t spares_max = room > staying ? std::min<std::uint64_t>(room - staying, kSparesMax) : 0;
   store_.expire({}, spares_max);
   for (const Offset base : going) {
     store_.expire({&base, 1}, spares_max);
     existing_.erase(base);
+    newest_ns_.erase(base);
   }
-  surplus_ = existing_.size() > room;
 }
 
 }  // namespace spillway

@@ -4,14 +4,17 @@
 // Making, recycling and expiring happen here and wait for the file system (not for log bytes). While less is there than
 // is to be retained, the next file is made ahead of need; then the oldest segment goes, when the next one is begun and
 // not before, and its file is used again: so the limit holds at any instant, spares included, and readers keep what they
-// can. Only a spare in which a dead process' I/O is under way comes on top.
+// can. Only a spare in which a dead process' I/O is under way comes on top. Segments that are too old go once that is
+// noticed: one file becomes the spare, the others make room on the disk.
 // Thread safety: one thread at a time (the persister's mutex).
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "spillway/ipc/partition.h"
@@ -68,12 +71,19 @@ class WriterRow {
   // Lets the oldest go until what stays fits, as far as they are safe. Throws Error; what has not gone then goes when
   // it is called again.
   void expire();
+  // Lets go of segments that are too old, as far as they are durable, finished and needed by no cursor: the oldest of them,
+  // a few at a time. Returns after how many nanoseconds to look again. Throws Error; what has not gone then goes when it
+  // is called again.
+  std::uint64_t expire_aged(Offset durable_end);
 
  private:
   SegmentBirth birth_of(Offset base) const noexcept;
   bool limited() const noexcept { return partition_.config().retain_bytes != 0; }
-  std::uint64_t room() const noexcept;  // how many segments are retained at most
-  void let_go(std::uint64_t room, std::uint64_t coming);
+  std::uint64_t room() const noexcept;   // how many segments are retained at most
+  Offset finished_end() const noexcept;  // what lies before is safe, and in segments that are not open
+  Offset needed_from() const;            // by the topic's cursors
+  void make_room(std::uint64_t room, std::uint64_t coming);
+  void let_go(std::span<const Offset> going, std::size_t spares_max);
   SegmentFile make(Offset base);
   std::optional<SegmentFile> leftover(Offset base);
 
@@ -82,7 +92,8 @@ class WriterRow {
   SegmentStore store_;
   HorizonFields horizon_;
   std::set<Offset> existing_;
-  std::deque<std::unique_ptr<SegmentWriter>> open_;  // ascending
+  std::map<Offset, std::optional<std::uint64_t>> newest_ns_;  // of finished ones, as far as it was asked for
+  std::deque<std::unique_ptr<SegmentWriter>> open_;           // ascending
   Offset safe_end_ = 0;
   bool crowded_ = false;
   bool surplus_ = false;

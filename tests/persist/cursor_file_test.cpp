@@ -291,3 +291,44 @@ TEST_CASE("cursor: names follow the rules for topics") {
   CursorFile::remove(scene.cursors, "a");
   CHECK(CursorFile::list(scene.cursors).size() == 2);
 }
+
+TEST_CASE("cursor: what the slowest of all still needs of a partition") {
+  Scene scene;
+  const auto smallest = [&](std::uint32_t partition) {
+    return CursorFile::smallest(scene.cursors, 3, kTopic, partition);
+  };
+  CHECK(smallest(0) == kOffsetEnd);  // nobody has a cursor
+  const auto fast = scene.open("fast");
+  CHECK(smallest(0) == kOffsetEnd);  // nor begun
+  REQUIRE(fast->commit(Offsets{640, kNoCursorOffset, 320}) == 0);
+  const auto slow = scene.open("slow");
+  REQUIRE(slow->commit(Offsets{160, kNoCursorOffset, 480}) == 0);
+  CHECK(smallest(0) == 160);
+  CHECK(smallest(1) == kOffsetEnd);
+  CHECK(smallest(2) == 320);
+  REQUIRE(slow->commit(Offsets{800, 0, kNoCursorOffset}) == 0);
+  CHECK(smallest(0) == 640);
+  CHECK(smallest(1) == 0);
+}
+
+TEST_CASE("cursor: one of which it is not known what it needs, needs everything") {
+  Scene scene;
+  REQUIRE(scene.open("whole")->commit(Offsets{640, 640, 640}) == 0);
+  const auto smallest = [&] { return CursorFile::smallest(scene.cursors, 3, kTopic, 0); };
+  REQUIRE(smallest() == 640);
+  const std::string other = scene.cursors + "/other";
+  const auto holds_all = [&] {
+    const Offset got = smallest();
+    std::filesystem::remove(other);
+    CHECK(smallest() == 640);
+    return got == 0;
+  };
+  static_cast<void>(open_file(other, O_WRONLY | O_CREAT));  // empty
+  CHECK(holds_all());
+  std::filesystem::create_directory(other);
+  CHECK(holds_all());
+  std::filesystem::create_symlink("whole", other);
+  CHECK(holds_all());
+  static_cast<void>(CursorFile::open(scene.cursors, "other", 3, kTopic + 1, Sharing::owner));  // another topic's
+  CHECK(holds_all());
+}

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "points/scenarios.h"
+#include "spillway/core/clock.h"
 #include "spillway/core/disk.h"
 #include "spillway/persist/lifecycle.h"
 #include "spillway/persist/persister.h"
@@ -26,6 +27,9 @@ TopicOptions with(SyncPolicy sync) {
 }
 TopicOptions rolling() {
   return {.ring = 64 * kKiB, .segment = 64 * kKiB, .retain = 192 * kKiB, .sync = SyncPolicy::every_batch};
+}
+TopicOptions aging() {
+  return {.ring = 64 * kKiB, .segment = 64 * kKiB, .retain_age_s = 3600, .sync = SyncPolicy::every_batch};
 }
 TopicOptions overwriting() {
   TopicOptions options = tiny();
@@ -60,6 +64,27 @@ void roll(Scene& scene) {
     const Appended appended = scene.append(producer, kVictim, 3000);
     if (i % 20 == 19) scene.wait_durable(topic, appended.end);
   }
+}
+
+// Segments expire because they are too old, by a clock that is hours ahead of that by which they were filled.
+void fill_segments(Scene& scene) {
+  const Domain domain = scene.domain();
+  const Topic topic = scene.topic(domain);
+  auto producer = topic.exclusive_producer(kPatient);
+  Appended appended;
+  for (int i = 0; i < 100; ++i) appended = scene.append(producer, kHelper, 3000);
+  scene.wait_durable(topic, appended.end);
+}
+void let_age(Scene& scene) {
+  skip_uptime(7'200'000'000'000);
+  scene.arm();
+  const Domain domain = scene.domain();
+  const Topic topic = scene.topic(domain);
+  const auto partition = topic.state().writing(0);
+  const auto expired = [&] { return scene.ends().retained > 0; };
+  if (!points::is_copy() && !eventually(expired)) fail("nothing expired");
+  auto producer = topic.exclusive_producer(kPatient);
+  scene.wait_durable(topic, scene.append(producer, kVictim, 3000).end);
 }
 
 void wait_for_another(Scene& scene) {
@@ -248,6 +273,13 @@ std::vector<Scenario> persister_scenarios() {
        .gaps = {GapCause::expired},
        .on_disk = true,
        .every = 8},
+      {.name = "persister, segments are too old",
+       .options = aging(),
+       .act = let_age,
+       .before = fill_segments,
+       .others = Others::read,
+       .gaps = {GapCause::expired},
+       .every = 2},
       {.name = "waiting for another process's persister",
        .options = tiny(),
        .act = wait_for_another,
@@ -308,6 +340,7 @@ std::vector<Scenario> persister_scenarios() {
 SPILLWAY_SCENARIO("persister, pwrite")
 SPILLWAY_SCENARIO("persister, segments roll and are recycled")
 SPILLWAY_SCENARIO("persister, segments roll on disk")
+SPILLWAY_SCENARIO("persister, segments are too old")
 SPILLWAY_SCENARIO("waiting for another process's persister")
 SPILLWAY_SCENARIO("persister, taking over from a dead one")
 SPILLWAY_SCENARIO("persister, taking over without syncs")

@@ -13,6 +13,7 @@ TopicPlan persistent(Dice& dice, const std::string& name, OnFull on_full, SyncPo
   options.ring = (64 * kKiB) << dice.below(3);
   options.segment = *options.ring << dice.below(3);
   options.retain = *options.segment * dice.between(3, 12);
+  if (dice.one_in(3)) options.retain_age_s = static_cast<std::uint32_t>(dice.between(1, 5));
   options.on_full = on_full;
   options.sync = sync;
   if (sync == SyncPolicy::interval) options.sync_interval_ms = static_cast<std::uint32_t>(dice.any_magnitude(1, 100));
