@@ -5,10 +5,24 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "spillway/core/error.h"
+
 namespace spillway {
 namespace {
 
 constexpr std::uint32_t kStreamPauseNs = 1'200;
+
+// Who relies on a gate must not find out by a gap that there never was one.
+[[noreturn]] void refuse_to_gate(const PartitionReader& reader) {
+  const std::string where = "partition " + std::to_string(reader.number());
+  if (reader.ring() && reader.ring()->can_announce()) {
+    throw Error(Code::no_slot,
+                "all " + std::to_string(kConsumerSlots) + " consumer slots of " + where +
+                    " are taken, so nobody else can gate there; stop a consumer, or read without gating");
+  }
+  throw Error(Code::no_permission, "a gating consumer needs the right to write beside the ring of " + where +
+                                       ", which this one does not have; ask for it, or read without gating");
+}
 
 }  // namespace
 
@@ -48,7 +62,8 @@ Consumer::Consumer(std::vector<PartitionReader> readers, std::unique_ptr<CursorS
       records_max_(std::max<std::size_t>(options.records_max, 1)),
       wait_(options.wait) {
   for (PartitionReader& reader : readers_) {
-    reader.register_slot(options.name.empty() ? options.cursor : options.name, options.gating);
+    const bool registered = reader.register_slot(options.name.empty() ? options.cursor : options.name, options.gating);
+    if (options.gating && !registered) refuse_to_gate(reader);
   }
 }
 

@@ -55,7 +55,7 @@ concept GapHandler = std::invocable<H&, const Gap&>;
 class Consumer {
  public:
   // Usually made by Topic::consumer(). `readers` stand where they are to begin. `cursor` may be null; `positions` has one
-  // reader for each of the topic's partitions then.
+  // reader for each of the topic's partitions then. Throws Error (no_slot, no_permission) where it is to gate and can't.
   Consumer(std::vector<PartitionReader> readers, std::unique_ptr<CursorStore> cursor, const ConsumerOptions& options);
   Consumer(Consumer&&) noexcept = default;
   Consumer& operator=(Consumer&&) noexcept = default;

@@ -88,6 +88,8 @@ Consumer Topic::consumer(const ConsumerOptions& options) const {
   std::vector<PartitionReader> readers;
   for (std::uint32_t p = 0; p < topic_config.partitions; ++p) {
     if (options.partition && *options.partition != p) continue;
+    // A gate is a word beside the ring. One that came only when it saw somebody else's would come too late for its beginning.
+    if (options.gating) state_->make_ring(p);
     readers.emplace_back(p, state_->source(p), state_->finder(p), options.read_up_to);
     PartitionReader& reader = readers.back();
     const std::optional<Offset> stored = cursor ? cursor->offset(p) : std::nullopt;

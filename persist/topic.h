@@ -38,10 +38,11 @@ class Topic {
   SharedProducer shared_producer(const ProducerOptions& options = {}) const;
   // All partitions behind one handle: by number, by key, or round robin. See producer.h.
   Producer producer(bool exclusive = false, std::uint64_t deadline_ns = 10'000'000'000U) const;
-  // Reads what the options say. Creates nothing; without a ring it reads the segments. Throws Error: not_found,
-  // invalid_argument (offset beyond the end, cursor with `from`, durable on an ephemeral topic ...), busy (a cursor's
-  // owner is named), conflict (a cursor beyond all that was ever appended: restored without its log, or the other way round),
-  // no_permission, gone (the topic was replaced by another since it was opened here).
+  // Reads what the options say. Creates nothing (but a gating one the ring, if there is none yet, so that it gates from the
+  // first record on); without a ring it reads the segments. Throws Error: not_found, invalid_argument (offset beyond the
+  // end, cursor with `from`, durable where nothing syncs ...), busy (a cursor's owner is named), conflict (a cursor beyond
+  // all that was ever appended: restored without its log, or the other way round), no_permission, no_slot (a gating one
+  // only), gone (the topic was replaced by another since it was opened here).
   Consumer consumer(const ConsumerOptions& options = {}) const;
 
   // Waits until everything before `end` (Appended::end) of a partition is in its segment, or synced. Where this process

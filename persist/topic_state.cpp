@@ -83,6 +83,10 @@ std::shared_ptr<Partition> TopicState::reading(std::uint32_t number) {
   return partition;
 }
 
+void TopicState::make_ring(std::uint32_t number) {
+  if (!reading(number)) open_for_writing(paths(number), config_, number);
+}
+
 ReaderSource TopicState::source_behind(std::uint32_t number, std::shared_ptr<Partition> ring) const {
   ReaderSource source;
   source.consumers_lock = paths(number).consumers_lock();

@@ -26,6 +26,8 @@ class TopicState : public std::enable_shared_from_this<TopicState> {
   std::shared_ptr<Partition> writing(std::uint32_t partition);
   // Only if this process has it open for writing already (null in a forked child).
   std::shared_ptr<Partition> writing_if_open(std::uint32_t partition);
+  // Makes the partition's ring where there is none, without staying a writer. Throws Error as writing() does.
+  void make_ring(std::uint32_t partition);
   // The ring to read from (null when there is none) and the history behind it (null on an ephemeral topic).
   ReaderSource source(std::uint32_t partition);
   // For a reader without a ring: a source only once there is a ring. An ephemeral topic that was deleted and made anew is

@@ -40,6 +40,20 @@ grep -q "kill -CONT $gate" out || fail "doctor has no cure for the gate"
 kill -KILL "$gate"
 wait "$gate" 2>/dev/null
 expect 0 spillway pub g < <(seq 100000)
+# One that comes before the ring does gate from the first record on, although it was stopped before the producer came.
+expect 0 spillway create early --ephemeral --ring 64KiB
+in_background gate sub early --gating
+until_true uses early "$gate"
+kill -STOP "$gate"
+expect 4 spillway pub early --deadline 0.5 < <(seq 100000)
+says 'gating' && says "$gate"
+kill -CONT "$gate"
+expect 0 spillway pub early <<<last
+until_true grep -qx last gate.out
+equal "$(head -n 1 gate.out)" 1
+[ ! -s gate.err ] || fail "it was told of a gap"
+kill -TERM "$gate"
+ends_with 0 "$gate"
 
 # The other way of writing to disk.
 expect 0 env SPILLWAY_IO=pwrite "$SPILLWAY" pub t --ack durable --deadline 120 < <(seq 1000)

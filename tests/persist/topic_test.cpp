@@ -11,6 +11,8 @@
 #include <set>
 #include <thread>
 
+#include "spillway/core/file_lock.h"
+#include "spillway/persist/topic_state.h"
 #include "spillway/spillway.h"
 #include "support/catch.h"
 #include "support/place.h"
@@ -426,4 +428,37 @@ TEST_CASE("on-full overwrite: producers never wait for the disk, and the lost ra
     lost += static_cast<std::size_t>(std::distance(produced.lower_bound(g.from), produced.lower_bound(g.to)));
   }
   CHECK(delivered + lost == produced.size());
+}
+
+TEST_CASE("a gating consumer that comes before the ring holds producers up from the first record on") {
+  const Place place;
+  const Domain domain = place.domain();
+  const Topic topic = domain.open_or_create("t", {.ring = 64 * kKiB, .ephemeral = true});
+  Consumer gate = topic.consumer({.gating = true});
+  ExclusiveProducer producer = topic.exclusive_producer({.partition = 0, .deadline_ns = 0});
+  Appended last;
+  std::uint64_t count = 0;
+  while (count < 10'000 && (last = producer.append(text_of(count)))) ++count;
+  CHECK(last.status == AppendStatus::full);
+  CHECK(last.blocked == Blocked::gated);
+  CHECK(read_numbered(gate, 0, count) == count);  // and nothing of it is a gap
+  CHECK(producer.append(text_of(count)));
+}
+
+TEST_CASE("a consumer that can't gate is refused instead of reading without a gate") {
+  const Place place;
+  const Domain domain = place.domain();
+  const Topic topic = domain.open_or_create("t", {.ring = 64 * kKiB, .ephemeral = true});
+  std::vector<FileLock> all;
+  for (std::size_t i = 0; i < kConsumerSlots; ++i) {
+    all.push_back(FileLock::try_lock(topic.state().paths(0).consumers_lock(), LockMode::exclusive, i));
+  }
+  CHECK_NOTHROW(topic.consumer());
+  try {
+    topic.consumer({.gating = true});
+    FAIL("it reads without a gate");
+  } catch (const Error& e) {
+    INFO(e.what());
+    CHECK(e.code() == Code::no_slot);
+  }
 }

@@ -275,8 +275,9 @@ void add_sub(CLI::App& app, Context& context) {
                        {"durable", ReadUpTo::durable}, "durable: nothing that a power loss could take back");
   add_either<bool>(command, "--on-gap", options->report_gaps, {"stop", false}, {"report", true},
                    "what to do where records are missing (default stop, exit 3)");
-  command.add_flag("--gating", consumer.gating,
-                   "hold producers up rather than be lapped (ephemeral topics that block)");
+  command.add_flag(
+      "--gating", consumer.gating,
+      "hold producers up rather than be lapped (ephemeral topics that block);\nmakes the ring if there is none yet");
   command.callback([&context, options] { context.run = [&context, options] { return run_sub(context, *options); }; });
 }
 
