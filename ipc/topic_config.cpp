@@ -146,10 +146,10 @@ TopicConfig make_topic_config(std::string_view name, const TopicOptions& options
   return c;
 }
 
-void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
+std::string differences_of(const TopicConfig& existing, const TopicOptions& wanted) {
+  std::string differences;
   const auto differ = [&](const std::string& what, const std::string& has, const std::string& asked) {
-    throw Error(Code::conflict, "topic " + existing.name + " exists with " + what + " " + has + ", but " + asked +
-                                    " was asked for; use it as it is, or create one of another name");
+    differences += (differences.empty() ? "" : ", ") + what + " " + has + " (" + asked + " was asked for)";
   };
   const auto number = [&](const char* what, auto has, const auto& asked) {
     if (asked && *asked != has) differ(what, std::to_string(has), std::to_string(*asked));
@@ -157,7 +157,7 @@ void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
   const auto size = [&](const char* what, std::uint64_t has, const std::optional<std::uint64_t>& asked) {
     if (!asked || *asked == has) return;
     const std::string has_text = format_size(has), asked_text = format_size(*asked);
-    if (has_text != asked_text) differ(what, has_text, asked_text);
+    if (has_text != asked_text) return differ(what, has_text, asked_text);
     differ(what, std::to_string(has) + " bytes", std::to_string(*asked) + " bytes");  // rounded, they look the same
   };
   const auto onoff = [&](const char* what, bool has, const std::optional<bool>& asked) {
@@ -190,6 +190,14 @@ void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
     };
     differ("records of", text(existing.type), text(*wanted.type));
   }
+  return differences;
+}
+
+void check_same(const TopicConfig& existing, const TopicOptions& wanted) {
+  const std::string differences = differences_of(existing, wanted);
+  if (differences.empty()) return;
+  throw Error(Code::conflict, "topic " + existing.name + " exists with " + differences +
+                                  "; use it as it is, or create one of another name");
 }
 
 std::vector<std::byte> to_json(const TopicConfig& c) {

@@ -79,7 +79,9 @@ struct TopicOptions {
 void check_topic_name(std::string_view name);
 // Defaults filled in, all checked. `id` is random.
 TopicConfig make_topic_config(std::string_view name, const TopicOptions& options);
-// Throws Error (conflict) that shows both sides of the first option that was given and differs.
+// "ring 64KiB (128KiB was asked for), sync none (interval was asked for)": every option that was given and differs.
+std::string differences_of(const TopicConfig& existing, const TopicOptions& wanted);
+// Throws Error (conflict) that shows both sides of each of them.
 void check_same(const TopicConfig& existing, const TopicOptions& wanted);
 
 std::vector<std::byte> to_json(const TopicConfig& config);

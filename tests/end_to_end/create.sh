@@ -15,6 +15,8 @@ expect 0 spillway create orders
 expect 0 spillway create orders --ring 64KiB --partitions 2
 expect 2 spillway create orders --ring 128KiB
 says '64KiB' && says '128KiB'
+expect 2 spillway create orders --ring 128KiB --segment 256KiB --sync none
+says 'ring 64KiB .128KiB' && says 'segment 128KiB .256KiB' && says 'sync every_batch .none'
 expect 2 spillway create orders --partitions 3
 expect 2 spillway create orders --ephemeral
 expect 2 spillway create orders --sync none

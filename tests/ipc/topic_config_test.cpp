@@ -273,4 +273,24 @@ TEST_CASE("an existing topic is compared with what was asked for only, and both 
   }
 }
 
+TEST_CASE("of several settings that differ all are shown, not only the first") {
+  const auto wanted = with([](auto& o) {
+    o.partitions = 7;  // as it has
+    o.ring = 4 * kMiB;
+    o.segment = 16 * kMiB;
+    o.sync = SyncPolicy::none;
+  });
+  try {
+    check_same(sample(), wanted);
+    FAIL("no conflict");
+  } catch (const Error& e) {
+    const std::string sentence = e.what();
+    INFO(sentence);
+    for (const char* text : {"ring 2MiB", "4MiB", "segment 8MiB", "16MiB", "sync every_batch", "none"}) {
+      CHECK(sentence.find(text) != std::string::npos);
+    }
+    CHECK(sentence.find("partitions") == std::string::npos);
+  }
+}
+
 }  // namespace

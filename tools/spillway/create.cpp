@@ -1,5 +1,5 @@
 // spillway create TOPIC: makes a topic, or checks that one that exists has every option that was given. Idempotent; of an
-// existing topic only what was asked for is compared, and a difference ends in exit 2 with both sides shown.
+// existing topic only what was asked for is compared, and differences end in exit 2 with both sides of each shown.
 #include <sys/stat.h>
 
 #include "command.h"
