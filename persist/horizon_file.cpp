@@ -116,6 +116,18 @@ std::optional<HorizonSlot> HorizonFile::peek(const std::string& path, std::uint6
   return chosen.slot;
 }
 
+std::optional<HorizonSlot> HorizonFile::peek_any(const std::string& path) noexcept try {
+  const FileDescriptor fd = try_open_file(path, O_RDONLY);
+  std::array<HorizonSlot, 2> slots;
+  if (!fd || read_slots(fd.get(), slots).error != 0) return std::nullopt;
+  for (const HorizonSlot& slot : slots) {
+    if (intact(slot) && slot.version == kHorizonVersion) return slot;
+  }
+  return std::nullopt;
+} catch (...) {
+  return std::nullopt;
+}
+
 std::string HorizonFile::damage(const std::string& path) {
   const FileDescriptor fd = try_open_file(path, O_RDONLY);
   std::array<HorizonSlot, 2> slots, again;

@@ -43,6 +43,8 @@ class HorizonFile {
   // version), io.
   static std::optional<HorizonSlot> peek(const std::string& path, std::uint64_t topic_id, std::uint32_t partition);
   std::optional<HorizonSlot> read();
+  // A slot that holds its checksum, of whatever log it is; nothing when there is none.
+  static std::optional<HorizonSlot> peek_any(const std::string& path) noexcept;
   // A sentence that names the file, when a slot of it holds neither its checksum nor nothing; else empty.
   static std::string damage(const std::string& path);
 

@@ -14,6 +14,7 @@
 #include "spillway/core/file_lock.h"
 #include "spillway/core/random.h"
 #include "spillway/ipc/partition.h"
+#include "spillway/persist/lost_config.h"
 
 namespace spillway {
 namespace {
@@ -121,6 +122,12 @@ void undo_creation(const std::string& path) {
   for (const std::string& file : files) {
     if (disk::unlink(file.c_str()) != 0) disk::remove_directory(file.c_str());
   }
+}
+
+// Where only topic.json was lost, the topic is the one that its log belongs to.
+TopicConfig new_config(const Directories& where, const std::string& name, const TopicOptions& options) {
+  const auto found = find_log(where.data + "/" + name);
+  return found ? config_of_log(*found, name, options) : make_topic_config(name, options);
 }
 
 TopicConfig make_topic(const Directories& where, const TopicConfig& wanted) {
@@ -236,7 +243,7 @@ TopicConfig create_topic(const Directories& where, const std::string& name, cons
   check_topic_name(name);
   // Of one that exists only what was asked for is looked at: defaults that would not go with it don't matter.
   const TopicConfig config =
-      topic_exists(where, name) ? read_topic(where, name) : make_topic(where, make_topic_config(name, options));
+      topic_exists(where, name) ? read_topic(where, name) : make_topic(where, new_config(where, name, options));
   check_same(config, options);
   return config;
 }

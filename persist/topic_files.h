@@ -26,8 +26,8 @@ bool topic_exists(const Directories& where, const std::string& name);
 std::vector<std::string> list_topics(const Directories& where);
 
 // Creates directories, lock files and, last, topic.json, which appears whole or not at all. Of several who race, one creates
-// and the others get its configuration, checked against their options. What a failed one made it takes away again. Throws
-// Error: conflict, no_space ...
+// and the others get its configuration, checked against their options. Over a log that has lost its topic.json the topic is
+// made that log's again (lost_config.h). What a failed one made it takes away again. Throws Error: conflict, no_space ...
 TopicConfig create_topic(const Directories& where, const std::string& name, const TopicOptions& options);
 // Makes the files of an ephemeral topic anew, with the configuration a process still has of it.
 void recreate_topic(const Directories& where, const TopicConfig& config);

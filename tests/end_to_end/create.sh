@@ -178,3 +178,18 @@ echo garbage >"$SPILLWAY_DATA/broken/topic.json"
 expect 1 spillway list
 says 'broken/topic.json'
 grep -qx broken out || fail "a broken topic is not listed"
+
+# A lost topic.json: the cure that clean names brings the log back, and other settings than the log's are refused.
+expect 0 spillway create lost --ring 64KiB --segment 64KiB --partitions 2
+expect 0 spillway pub lost < <(seq 20000)
+rm "$SPILLWAY_DATA/lost/topic.json"
+expect 2 spillway sub lost --from earliest --until-end
+spillway clean >out 2>err
+grep -q "keep: .*data/lost has no topic.json.*create the topic again with the same settings" out || fail "clean has no cure"
+expect 2 spillway create lost --ring 128KiB
+says 'ring 64KiB .128KiB was asked for' && says 'lost/0/'
+expect 0 spillway create lost --ring 64KiB --segment 64KiB --partitions 2
+expect 0 spillway sub lost --from earliest --until-end
+sort -n out | cmp -s - <(seq 20000) || fail "the log can't be read"
+expect 0 spillway pub lost <<<on
+expect 0 spillway verify lost

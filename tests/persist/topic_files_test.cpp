@@ -11,6 +11,7 @@
 #include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 #include "spillway/persist/clean.h"
+#include "spillway/persist/segment_file.h"
 #include "spillway/persist/topic_state.h"
 #include "spillway/spillway.h"
 #include "support/catch.h"
@@ -173,4 +174,107 @@ TEST_CASE("one name that is created as ephemeral and as persistent at once never
                       std::filesystem::exists(place.shm() + "/" + name + "/topic.json");
     CHECK_FALSE(both);
   }
+}
+
+namespace {
+
+// A topic of two partitions with some records in each, nobody attached, and no topic.json any more. Returns its id.
+std::uint64_t lose_config(const Place& place, const std::string& name = "t") {
+  const Domain domain = place.domain();
+  TopicOptions options = small();
+  options.partitions = 2;
+  Topic topic = domain.open_or_create(name, options);
+  for (std::uint32_t p = 0; p < 2; ++p) {
+    ExclusiveProducer producer = topic.exclusive_producer({.partition = p});
+    for (int i = 0; i < 2000; ++i) REQUIRE(producer.append("record " + std::to_string(i) + std::string(100, 'x')));
+  }
+  REQUIRE(topic.close(60s) == Durable::yes);
+  REQUIRE(std::filesystem::remove(place.data() + "/" + name + "/topic.json"));
+  return topic.config().id;
+}
+
+}  // namespace
+
+TEST_CASE("a topic that lost its topic.json and is created again can read its log") {
+  for (const bool rings_lost : {false, true}) {
+    for (const bool named : {false, true}) {  // the settings, or only the topic
+      INFO("rings lost " << rings_lost << ", settings named " << named);
+      const Place place;
+      const std::uint64_t id = lose_config(place);
+      if (rings_lost) place.lose_rings();
+      TopicOptions options = named ? small() : TopicOptions{};
+      if (named) options.partitions = 2;
+      const Topic topic = place.domain().open_or_create("t", options);
+      CHECK(topic.config().id == id);
+      CHECK(topic.config().partitions == 2);
+      CHECK(topic.config().ring_bytes == 64 * kKiB);
+      CHECK(topic.config().segment_bytes == 64 * kKiB);
+      Consumer consumer = topic.consumer({.from = From::earliest});
+      std::size_t records = 0;
+      for (PollResult got = consumer.poll([](const Record&) {}); got.records > 0;) {
+        records += got.records;
+        got = consumer.poll([](const Record&) {});
+        CHECK(got.state != PollState::gap);
+      }
+      CHECK(records == 4000);
+      SharedProducer producer = topic.shared_producer();
+      CHECK(producer.append("on"));
+    }
+  }
+}
+
+TEST_CASE("a log that lost its topic.json refuses other settings than its own, with both sides") {
+  const Place place;
+  lose_config(place);
+  const auto refused = [&](const char* has, const char* asked, auto&& change) {
+    TopicOptions options;
+    change(options);
+    try {
+      place.domain().open_or_create("t", options);
+      FAIL("it was created with " << asked);
+    } catch (const Error& e) {
+      const std::string sentence = e.what();
+      INFO(sentence);
+      CHECK(e.code() == Code::conflict);
+      CHECK(sentence.find(has) != std::string::npos);
+      CHECK(sentence.find(asked) != std::string::npos);
+      CHECK(sentence.find(place.data() + "/t/0/") != std::string::npos);
+    }
+    CHECK_FALSE(std::filesystem::exists(place.data() + "/t/topic.json"));
+  };
+  refused("ring 64KiB", "128KiB", [](auto& o) { o.ring = 128 * kKiB; });
+  refused("segment 64KiB", "256KiB", [](auto& o) { o.segment = 256 * kKiB; });
+  refused("partitions 2", "1", [](auto& o) { o.partitions = 1; });
+  refused("ephemeral off", "on", [](auto& o) { o.ephemeral = true; });
+}
+
+TEST_CASE("files of two topics in the place of one that lost its topic.json are both named") {
+  const Place place;
+  lose_config(place, "t");
+  lose_config(place, "u");
+  std::filesystem::remove_all(place.data() + "/t/1");
+  std::filesystem::rename(place.data() + "/u/1", place.data() + "/t/1");
+  try {
+    place.domain().open_or_create("t");
+    FAIL("it was created");
+  } catch (const Error& e) {
+    const std::string sentence = e.what();
+    INFO(sentence);
+    CHECK(e.code() == Code::conflict);
+    CHECK(sentence.find(place.data() + "/t/0/") != std::string::npos);
+    CHECK(sentence.find(place.data() + "/t/1/") != std::string::npos);
+  }
+  // And one that is not in its own partition's place.
+  std::filesystem::rename(place.data() + "/t/1", place.data() + "/t/5");
+  CHECK(code_of([&] { place.domain().open_or_create("t"); }) == Code::conflict);
+}
+
+TEST_CASE("what is damaged does not keep a topic that lost its topic.json from being created again") {
+  const Place place;
+  const std::uint64_t id = lose_config(place);
+  const std::string first = place.data() + "/t/0/" + segment_name(0);
+  REQUIRE(std::filesystem::exists(first));
+  std::filesystem::resize_file(first, 100);
+  std::filesystem::resize_file(place.data() + "/t/1/horizon", 100);
+  CHECK(place.domain().open_or_create("t").config().id == id);
 }
