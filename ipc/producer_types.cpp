@@ -24,6 +24,7 @@ std::string_view name_of(Blocked cause) noexcept {
     case Blocked::no_persister: return "no_persister";
     case Blocked::no_space: return "no_space";
     case Blocked::io_error: return "io_error";
+    case Blocked::damaged: return "damaged";
     case Blocked::no_horizon: return "no_horizon";
     case Blocked::held_by_dead: return "held_by_dead";
     case Blocked::held_by_live: return "held_by_live";

@@ -37,6 +37,7 @@ enum class Blocked : std::uint8_t {
   no_persister,  // nobody holds the persister role
   no_space,      // the disk is full
   io_error,      // the disk fails
+  damaged,       // a file or the ring that the persister has to go on from is damaged
   no_horizon,    // the horizon has not been moved yet
   held_by_dead,  // a dead producer's claim waits for repair
   held_by_live,  // a live producer (paused, perhaps) has not committed its claim

@@ -5,6 +5,7 @@
 #include "spillway/ipc/space.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace spillway {
 namespace {
@@ -51,6 +52,16 @@ Offset Space::gates_limit() noexcept {
   return align_down(limit, kRecordAlign);  // a gate off the grid would put every later claim off it
 }
 
+bool tells_damage(int error) noexcept {
+  return error == EBADMSG || error == ELOOP || error == EISDIR || error == ENXIO || error == ENOTDIR || error == ENOENT;
+}
+
+Blocked trouble_of(PersisterState state, int error) noexcept {
+  if (state == PersisterState::no_space) return Blocked::no_space;
+  if (state != PersisterState::io_error) return Blocked::none;
+  return tells_damage(error) ? Blocked::damaged : Blocked::io_error;
+}
+
 Blocked Space::cause(Offset wanted) noexcept {
   const TopicConfig& config = partition_->config();
   const Control& control = partition_->control();
@@ -58,8 +69,8 @@ Blocked Space::cause(Offset wanted) noexcept {
   // relaxed throughout: a report.
   const PersisterState state = control.persister.state.load(std::memory_order_relaxed);
   if (!role_.held(0)) return Blocked::no_persister;
-  if (state == PersisterState::no_space) return Blocked::no_space;
-  if (state == PersisterState::io_error) return Blocked::io_error;
+  const Blocked trouble = trouble_of(state, control.persister.error.load(std::memory_order_relaxed));
+  if (trouble != Blocked::none) return trouble;
   if (wanted > control.persister.horizon.load(std::memory_order_relaxed)) return Blocked::no_horizon;
   // Everything committed is reclaimed, and still there is no room: a claim in the middle is not committed.
   const Offset committed = control.commits.committed_end.load(std::memory_order_relaxed);

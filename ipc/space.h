@@ -37,6 +37,10 @@ class Space {
   Offset mentioned_ = 0;
 };
 
+// Whether this errno is that of what is damaged, missing, or stands in the place of a file, and not of a disk that fails.
+bool tells_damage(int error) noexcept;
+// What a persister in this state, with this errno, holds others up with; none if it is well.
+Blocked trouble_of(PersisterState state, int error) noexcept;
 // Wakes the persister of a partition, wherever it is: steps control's wake word and the listener of this process.
 void want_persister(Partition& partition) noexcept;
 // Sleeps on control's progress word for at most `ns` unless `ready()` already says yes.

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <functional>
 #include <thread>
 
+#include "spillway/core/clock.h"
 #include "spillway/core/disk.h"
 #include "spillway/core/error.h"
 #include "spillway/core/random.h"
@@ -18,6 +20,7 @@
 #include "spillway/persist/ring_look.h"
 #include "spillway/persist/segment_store.h"
 #include "spillway/persist/topic_files.h"
+#include "spillway/persist/topic_stat.h"
 #include "spillway/persist/topic_state.h"
 
 namespace spillway {
@@ -25,6 +28,7 @@ namespace {
 
 constexpr std::string_view kAside = ".aside-";
 constexpr std::uint64_t kLetGoNs = 1'000'000'000;
+constexpr std::uint64_t kPersistSliceNs = 100'000'000;
 
 std::uint64_t bytes_of_files(const std::vector<std::string>& files) {
   std::uint64_t bytes = 0;
@@ -198,6 +202,26 @@ class Planner {
   CleanPlan plan_;
 };
 
+// A slow or full disk may yet take it. What is damaged stays so however long one waits. False: not done.
+bool wait_unless_damaged(std::chrono::nanoseconds timeout, const std::function<bool(std::chrono::nanoseconds)>& done,
+                         const std::function<Blocked()>& blocked) {
+  const Deadline deadline = Deadline::after_ns(static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
+  do {
+    if (done(std::chrono::nanoseconds(std::min(kPersistSliceNs, deadline.left_ns())))) return true;
+  } while (!deadline.passed() && blocked() != Blocked::damaged);
+  return false;
+}
+
+std::string not_persisted(const std::string& what, TopicState& topic, std::uint32_t partition) {
+  const auto open = topic.writing_if_open(partition);
+  const Blocked cause = open ? persister_blocked(*open) : Blocked::none;
+  const int error =
+      open ? open->control().persister.error.load(std::memory_order_relaxed) : 0;  // relaxed: for a message
+  return what + " could not be written to disk, so it stays, and nothing is lost: " +
+         (cause == Blocked::damaged ? persister_error_text(topic.paths(partition), topic.config(), partition, error)
+                                    : std::string(name_of(cause)));
+}
+
 // Writes what a ring holds to disk and lets go of it. Returns what is in the way.
 std::optional<std::string> persist(const Domain& domain, const CleanItem& item, std::chrono::nanoseconds timeout) {
   Topic topic = domain.open(item.topic);
@@ -206,10 +230,11 @@ std::optional<std::string> persist(const Domain& domain, const CleanItem& item, 
     ExclusiveProducer producer = topic.exclusive_producer({.partition = item.partition});
     producer.close();
   }
-  const Durable result = topic.close(timeout);
-  if (result == Durable::yes) return std::nullopt;
-  return "what it holds could not be written to disk (" + std::string(name_of(topic.blocked(item.partition))) +
-         "); it stays, and so nothing is lost";
+  const bool done = wait_unless_damaged(
+      timeout, [&](std::chrono::nanoseconds slice) { return topic.close(slice) == Durable::yes; },
+      [&] { return topic.blocked(item.partition); });
+  if (done) return std::nullopt;
+  return not_persisted("what it holds", topic.state(), item.partition);
 }
 
 // Writes what can be read of a damaged ring to disk. Not as a producer, who would have to settle what can't be. Returns what is
@@ -221,9 +246,14 @@ std::optional<std::string> persist_readable(const Domain& domain, const CleanIte
   // acquire: only a place to walk from.
   const Offset durable = ring->control().persister.durable_end.load(std::memory_order_acquire);
   const Offset readable = walk_committed(*ring, durable, kOffsetEnd).end;
-  if (topic->wait(item.partition, readable, timeout, true) != Durable::timed_out) return std::nullopt;
-  return "what can be read of it could not be written to disk (" + std::string(name_of(persister_blocked(*ring))) +
-         "); it stays, and so nothing is lost";
+  const bool done = wait_unless_damaged(
+      timeout,
+      [&](std::chrono::nanoseconds slice) {
+        return topic->wait(item.partition, readable, slice, true) != Durable::timed_out;
+      },
+      [&] { return persister_blocked(*ring); });
+  if (done) return std::nullopt;
+  return not_persisted("what can be read of it", *topic, item.partition);
 }
 
 // The writers' lock alone; our own persister may take a moment to let go.

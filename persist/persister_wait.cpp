@@ -100,11 +100,9 @@ Blocked persister_blocked(const Partition& partition) noexcept {
     return Blocked::disk_behind;
   }
   // relaxed throughout: a report.
-  switch (control.persister.state.load(std::memory_order_relaxed)) {
-    case PersisterState::no_space: return Blocked::no_space;
-    case PersisterState::io_error: return Blocked::io_error;
-    default: break;
-  }
+  const Blocked trouble = trouble_of(control.persister.state.load(std::memory_order_relaxed),
+                                     control.persister.error.load(std::memory_order_relaxed));
+  if (trouble != Blocked::none) return trouble;
   const Offset committed = control.commits.committed_end.load(std::memory_order_relaxed);
   const bool shared = control.notices.mode.load(std::memory_order_relaxed) == ProducerMode::shared;
   const bool held = shared && control.persister.written_end.load(std::memory_order_relaxed) >= committed &&

@@ -3,14 +3,17 @@
 #include "spillway/persist/topic_stat.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 #include "spillway/ipc/ring_walk.h"
+#include "spillway/ipc/space.h"
 #include "spillway/persist/lifecycle.h"
 #include "spillway/persist/recovery.h"
+#include "spillway/persist/segment_store.h"
 
 namespace spillway {
 namespace {
@@ -18,6 +21,7 @@ namespace {
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr auto kAcquire = std::memory_order_acquire;
 constexpr std::uint32_t kHeldLookAgainNs = 1'000'000;
+constexpr std::size_t kNewestSegments = 16;  // more than a persister ever has open
 
 // The lock files of a partition, or nothing for who may not open them.
 struct Locks {
@@ -82,8 +86,8 @@ std::vector<ConsumerStat> look_at_consumers(const Consumers& consumers, const Lo
   return found;
 }
 
-PersisterStat look_at_persister(const Control& control, const Locks& locks) {
-  const PersisterArea& area = control.persister;
+PersisterStat look_at_persister(const Partition& p, const Locks& locks) {
+  const PersisterArea& area = p.control().persister;
   PersisterStat stat;
   stat.held = locks.known ? locks.role->held(0) : area.pid.load(kRelaxed) != 0;
   stat.state = area.state.load(kRelaxed);
@@ -94,6 +98,7 @@ PersisterStat look_at_persister(const Control& control, const Locks& locks) {
   const std::uint32_t request = area.request.load(kRelaxed);
   stat.asked_for = request > 0 && request <= kProducerSlots && locks.known && locks.slots->held(request - 1);
   stat.error = area.error.load(kRelaxed);
+  if (stat.error != 0) stat.error_text = persister_error_text(p.paths(), p.config(), p.number(), stat.error);
   stat.since_ns = area.since_ns.load(kRelaxed);
   stat.syncs = area.syncs.load(kRelaxed);
   stat.records_written = area.records_written.load(kRelaxed);
@@ -148,11 +153,24 @@ std::optional<HeldStat> look_for_full_ring(const PartitionStat& stat, const Topi
   held.offset = stat.reclaimable_end;
   held.pid = stat.persister.held ? stat.persister.pid : 0;
   held.paused = stat.persister.paused;
-  held.cause = !stat.persister.held                               ? Blocked::no_persister
-               : stat.persister.state == PersisterState::no_space ? Blocked::no_space
-               : stat.persister.state == PersisterState::io_error ? Blocked::io_error
-                                                                  : Blocked::disk_behind;
+  held.cause = !stat.persister.held ? Blocked::no_persister : trouble_of(stat.persister.state, stat.persister.error);
+  if (held.cause == Blocked::none) held.cause = Blocked::disk_behind;
   return held;
+}
+
+// The horizon, or a header of the newest segments: what a persister reads before it goes on. Empty: all of it is sound.
+std::string damage_in_the_way(const std::string& directory, const LogIdentity& log) {
+  HorizonFile::peek(horizon_path(directory), log.topic_id, log.partition);  // throws what is wrong
+  const std::vector<Offset> bases = list_segments(directory, log.segment_bytes);
+  const std::size_t looked_at = std::min(bases.size(), kNewestSegments);
+  for (std::size_t i = bases.size(); i-- > bases.size() - looked_at;) {
+    const auto read = read_segment_header(directory, log, bases[i]);
+    if (!read || (read->status == HeaderStatus::ok && read->error == 0)) continue;
+    const std::string path = directory + "/" + segment_name(bases[i]);
+    if (read->error == 0) return header_problem(read->status, path);
+    return "the header of " + path + " can't be read (" + std::strerror(read->error) + "); see the kernel's log";
+  }
+  return {};
 }
 
 }  // namespace
@@ -199,6 +217,20 @@ std::string_view name_of(HeldStat::By value) noexcept {
     case HeldStat::By::consumer: return "consumer";
   }
   return "unknown";
+}
+
+std::string persister_error_text(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
+                                 int error) {
+  if (!tells_damage(error)) return std::strerror(error);
+  try {
+    const std::string damage = damage_in_the_way(paths.data, LogIdentity::of(config, partition));
+    if (!damage.empty()) return damage;
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return std::string(error == EBADMSG ? "its ring or its files hold what can't be" : std::strerror(error)) +
+         "; `spillway verify " + config.name +
+         "` names the file, and if it names none, stop everything that uses the topic and run `spillway clean --yes`";
 }
 
 bool process_paused(std::uint32_t pid) noexcept {
@@ -252,7 +284,7 @@ PartitionStat PartitionObserver::look_at_ring() const {
   stat.dropped = control.notices.dropped.load(kRelaxed);
   stat.gap_count = control.persister.gap_count.load(kRelaxed);
   stat.mode = control.notices.mode.load(kRelaxed);
-  stat.persister = look_at_persister(control, locks);
+  stat.persister = look_at_persister(*ring_, locks);
   stat.producers = look_at_producers(control, locks);
   stat.consumers = look_at_consumers(ring_->consumers(), locks, stat.committed_end);
   stat.taken_ns = monotonic_ns();

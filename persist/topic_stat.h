@@ -47,6 +47,7 @@ struct PersisterStat {
   bool paused = false;
   bool asked_for = false;  // a daemon waits for the role
   int error = 0;           // errno of the last failure, 0 once it cleared
+  std::string error_text;  // what it means, with the file that is damaged where that is what it means
   std::uint64_t since_ns = 0;
   std::uint64_t syncs = 0;
   std::uint64_t records_written = 0;
@@ -92,6 +93,11 @@ std::string_view name_of(ConsumerState value) noexcept;
 std::string_view name_of(PersisterState value) noexcept;
 std::string_view name_of(IoPath value) noexcept;
 std::string_view name_of(HeldStat::By value) noexcept;
+
+// What a persister's errno means: where that is damage, a sentence that names the file and the cure. Looks at the newest
+// segments' headers and the horizon only.
+std::string persister_error_text(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
+                                 int error);
 
 // True when the process is visible here and stopped by a signal or a debugger.
 bool process_paused(std::uint32_t pid) noexcept;

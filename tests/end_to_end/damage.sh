@@ -48,6 +48,29 @@ for file in "$SPILLWAY_SHM/t/0.ring" "$SPILLWAY_SHM/t/0.control" "$SPILLWAY_SHM/
   done
 done
 
+# A damaged header of the newest segment, which the next persister has to go on from: it is named, and not the disk blamed, and
+# nobody waits for it to mend itself.
+make_topic
+printf 'X' | dd of="$SPILLWAY_DATA/t/0/$last" bs=1 seek=16 conv=notrunc status=none
+expect 4 spillway pub t --deadline 1 <<<x
+says "$last has a damaged header" && says 'spillway verify t'
+expect 4 spillway clean --yes
+says "$last has a damaged header"
+in_background daemon persist t
+until_true grep -q "failed: .*$last has a damaged header" daemon.out daemon.err
+expect 0 spillway stat t
+grep -q "error: .*$last has a damaged header" out || fail "stat does not name the segment"
+spillway doctor >out 2>err
+grep -q "cause: .*$last has a damaged header" out || fail "doctor does not name the segment"
+grep -q "cure: .*spillway verify t" out || fail "doctor has no cure"
+kill -TERM "$daemon"
+wait "$daemon"
+# The cure cures: what is in the ring goes into a new segment.
+mv "$SPILLWAY_DATA/t/0/$last" away
+expect 0 spillway pub t <<<cured
+expect 0 spillway sub t --from earliest --until-end --on-gap report
+equal "$(tail -n 1 out)" cured
+
 # A ring that can't be used is no damage on disk: verify says that it looks without it.
 make_topic
 truncate -s 100 "$SPILLWAY_SHM/t/0.ring"

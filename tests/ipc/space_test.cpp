@@ -2,6 +2,7 @@
 #include "spillway/ipc/space.h"
 
 #include <atomic>
+#include <cerrno>
 #include <thread>
 
 #include "support/catch.h"
@@ -71,6 +72,8 @@ TEST_CASE(
                CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::no_space);
                area.state.store(PersisterState::io_error);
                CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::io_error);
+               p->control().persister.error.store(EBADMSG);
+               CHECK(producer.append(std::string(100, 'x')).blocked == Blocked::damaged);
                area.state.store(PersisterState::working);
              }
              area.reclaimable_end.store(given + kBlock);

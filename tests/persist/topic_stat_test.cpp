@@ -5,7 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "spillway/persist/domain.h"
@@ -15,6 +18,7 @@
 
 using namespace spillway;
 using namespace spillway::test;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -206,4 +210,36 @@ TEST_CASE("a stopped process is paused, a running, missing or unnamed one is not
   child.kill();
   CHECK_FALSE(process_paused(pid));
   CHECK_FALSE(process_paused(0));
+}
+
+TEST_CASE("a damaged header of the newest segment is named, and the disk is not blamed") {
+  const Scene scene;
+  scene.create(small());
+  {
+    const Topic topic = scene.place.domain().open("t");
+    SharedProducer producer = topic.shared_producer();
+    for (int i = 0; i < 1000; ++i) REQUIRE(producer.append(std::string(100, 'x')));
+    REQUIRE(topic.wait_durable_latest(60s) == Durable::yes);
+  }
+  std::string newest;
+  for (const auto& entry : std::filesystem::directory_iterator(scene.place.data() + "/t/0")) {
+    if (entry.path().extension() == ".log") newest = std::max(newest, entry.path().string());
+  }
+  const auto spoil = [&] {
+    std::fstream file(newest, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(16);
+    file.put('!');
+  };
+  spoil();
+  const Domain domain = scene.place.domain();
+  const Topic topic = domain.open("t");
+  SharedProducer producer = topic.shared_producer({.deadline_ns = 0});
+  REQUIRE(producer.append("one more"));
+  const Deadline deadline = Deadline::after_ns(60'000'000'000U);
+  while (topic.blocked(0) != Blocked::damaged && !deadline.passed()) topic.wait_durable_latest(10ms);
+  CHECK(topic.blocked(0) == Blocked::damaged);
+  const PartitionStat stat = scene.look();
+  INFO(stat.persister.error_text);
+  CHECK(stat.persister.error_text.find(newest) != std::string::npos);
+  CHECK(stat.persister.error_text.find("checksum") != std::string::npos);
 }

@@ -10,9 +10,11 @@
 #include <cstring>
 
 #include "doctor_checks.h"
+#include "patience.h"
 #include "spillway/core/error.h"
 #include "spillway/core/mapping.h"
 #include "spillway/core/size_text.h"
+#include "spillway/ipc/space.h"
 #include "spillway/persist/clean.h"
 #include "spillway/persist/domain_state.h"
 #include "spillway/persist/segment_store.h"
@@ -51,13 +53,14 @@ int try_direct(const std::string& directory) {
   return 0;
 }
 
-std::string cure_of(const HeldStat& held, const std::string& topic) {
+std::string cure_of(const HeldStat& held, const std::string& topic, int error) {
   switch (held.cause) {
     case Blocked::held_by_dead:
       return "run `spillway persist " + topic + "`, or start any writer: it repairs the claim";
     case Blocked::no_persister: return "run `spillway persist " + topic + "`";
     case Blocked::no_space: return "free some space on the disk; writing goes on by itself then";
-    case Blocked::io_error: return "see the kernel's log about the disk; writing goes on by itself when it works again";
+    case Blocked::io_error: return cure_of_error(error) + "; writing goes on by itself when it works again";
+    case Blocked::damaged: return "run `spillway verify " + topic + "`, and restore the file it names, or move it away";
     default: break;
   }
   if (held.paused) return fmt::format("kill -CONT {}, or end it: then another takes over", held.pid);
@@ -75,7 +78,7 @@ void check_partition(const TopicConfig& config, const PartitionStat& stat, std::
         stat.held->pid == 0 ? std::string(name_of(stat.held->by)) + " unknown"
                             : fmt::format("{} pid {}{}", name_of(stat.held->by), stat.held->pid,
                                           stat.held->paused ? ", which is paused" : ""),
-        cure_of(*stat.held, config.name));
+        cure_of(*stat.held, config.name, stat.persister.error));
   }
   if (!config.ephemeral && stat.persister.held && stat.persister.paused && !(stat.held && stat.held->paused)) {
     add(where + " has a paused persister",
@@ -88,8 +91,10 @@ void check_partition(const TopicConfig& config, const PartitionStat& stat, std::
         fmt::format("nothing waits for it now; kill -CONT {} lets it go on", producer.pid));
   }
   if (!config.ephemeral && stat.persister.error != 0) {
-    add(where + " could not be written", std::strerror(stat.persister.error),
-        stat.persister.error == ENOSPC ? "free some space on the disk" : "see the kernel's log about the disk");
+    const bool damaged = tells_damage(stat.persister.error);
+    add(where + " could not be written", stat.persister.error_text,
+        damaged ? "run `spillway verify " + config.name + "`, which names all that is damaged"
+                : cure_of_error(stat.persister.error));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "spillway/core/clock.h"
 #include "spillway/core/error.h"
@@ -49,20 +50,36 @@ std::chrono::nanoseconds Patience::slice() const noexcept {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(kSliceNs, deadline_ns_)));
 }
 
-std::string who_holds(const Topic& topic, std::uint32_t partition) {
+InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition) {
+  InTheWay seen;
   try {
-    PartitionObserver observer(topic.state().domain().directories(), topic.config(), partition);
+    PartitionObserver observer(where, config, partition);
     const PartitionStat stat = observer.look();
-    if (!stat.held || stat.held->pid == 0) return {};
-    return "pid " + std::to_string(stat.held->pid) + (stat.held->paused ? ", which is paused" : "");
+    if (stat.held && stat.held->pid != 0) {
+      seen.holder = "pid " + std::to_string(stat.held->pid) + (stat.held->paused ? ", which is paused" : "");
+    }
+    seen.error = stat.persister.error;
+    seen.error_text = stat.persister.error_text;
   } catch (const Error&) {
-    return {};
+    // Then the cause alone is told.
+  }
+  return seen;
+}
+
+std::string cure_of_error(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "free some space on the disk";
+    case EFBIG:
+      return "raise the limit of file sizes of the process that writes it (ulimit -f, or LimitFSIZE in its unit)";
+    default: return "see the kernel's log about the disk";
   }
 }
 
-std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const std::string& holder) {
+std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const InTheWay& seen) {
   const std::string where = fmt::format("partition {} of topic {}", partition, topic);
-  const std::string by = holder.empty() ? "" : " (" + holder + ")";
+  const std::string by = seen.holder.empty() ? "" : " (" + seen.holder + ")";
+  const std::string error = seen.error_text.empty() ? "" : " (" + seen.error_text + ")";
   switch (cause) {
     case Blocked::none:
       return where + " does not go on, for a cause that can't be seen; `spillway stat` shows its state";
@@ -73,7 +90,10 @@ std::string explain(Blocked cause, const std::string& topic, std::uint32_t parti
       return where + ": nobody writes it to disk; run `spillway persist`, or leave out --no-persist";
     case Blocked::no_space:
       return where + ": the disk that holds its segments is full; free some space, or bound the topic with --retain";
-    case Blocked::io_error: return where + ": the disk that holds its segments fails; `spillway stat` shows the error";
+    case Blocked::io_error: return where + ": its segments can't be written" + error + "; " + cure_of_error(seen.error);
+    case Blocked::damaged:
+      return where + ": " + (seen.error_text.empty() ? "what it has to go on from is damaged" : seen.error_text) +
+             "; `spillway verify " + topic + "` names all that is damaged on disk";
     case Blocked::no_horizon:
       return where + ": its horizon file can't be moved on; `spillway stat` shows why, `spillway doctor` what to do";
     case Blocked::held_by_dead:

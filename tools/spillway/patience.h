@@ -8,6 +8,7 @@
 #include <string>
 
 #include "spillway/persist/topic.h"
+#include "spillway/persist/topic_files.h"
 
 namespace spillway::command {
 
@@ -32,9 +33,16 @@ class Patience {
   bool waiting_ = false;
 };
 
-// The cause that a producer or a wait for the disk gave, and the cure. `holder`: who is in the way, if it can be said.
-std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const std::string& holder = {});
-// "pid 12, which is paused" of whoever holds the partition up, or nothing when it can't be said.
-std::string who_holds(const Topic& topic, std::uint32_t partition);
+// What a look at the partition says of the cause, as far as it can be said.
+struct InTheWay {
+  std::string holder;      // "pid 12, which is paused", of whoever holds it up
+  int error = 0;           // errno of its persister
+  std::string error_text;  // and what that means
+};
+InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition);
+// The cause that a producer or a wait for the disk gave, and the cure.
+std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const InTheWay& seen = {});
+// What to do about a write that failed with this errno.
+std::string cure_of_error(int error);
 
 }  // namespace spillway::command

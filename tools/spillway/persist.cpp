@@ -70,6 +70,7 @@ class Daemon {
   void drop_gone();
   bool holds_all() const;
   void say_who_holds();
+  std::string error_text(const PersisterEvent& event) const;
   void tell(const PersisterEvent& event);
   void tell_events();
   void get_ready();
@@ -169,8 +170,16 @@ void Daemon::say_who_holds() {
   }
 }
 
+std::string Daemon::error_text(const PersisterEvent& event) const {
+  for (const Charge& charge : charges_) {
+    if (charge.config.name != event.topic || charge.partition->number() != event.partition) continue;
+    return persister_error_text(charge.partition->paths(), charge.config, event.partition, event.error);
+  }
+  return std::strerror(event.error);
+}
+
 void Daemon::tell(const PersisterEvent& event) {
-  const std::string cause = event.error == 0 ? "" : std::string(": ") + std::strerror(event.error);
+  const std::string cause = event.error == 0 ? "" : ": " + error_text(event);
   line(fmt::format("{} {} {}{}", event.topic, event.partition, name_of(event.change), cause));
 }
 
@@ -180,8 +189,8 @@ void Daemon::tell_events() {
     if (ready_) {
       tell(event);
     } else if (event.error != 0) {
-      note(fmt::format("persist: {} {} {}: {}", event.topic, event.partition, name_of(event.change),
-                       std::strerror(event.error)));
+      note(
+          fmt::format("persist: {} {} {}: {}", event.topic, event.partition, name_of(event.change), error_text(event)));
     } else {
       before_ready_.push_back(event);
     }
@@ -209,7 +218,10 @@ bool Daemon::stop_one(const Charge& charge) {
       seen = progress();
       since_ns = monotonic_ns();
     } else if (monotonic_ns() - since_ns > kStuckNs) {
-      note("persist: " + explain(persister_blocked(*charge.partition), charge.config.name, charge.partition->number()) +
+      const std::uint32_t number = charge.partition->number();
+      note("persist: " +
+           explain(persister_blocked(*charge.partition), charge.config.name, number,
+                   look_in_the_way(where_, charge.config, number)) +
            "; what is not written stays in the ring " + charge.partition->paths().ring);
       return false;
     }

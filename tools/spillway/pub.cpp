@@ -223,9 +223,9 @@ void Publisher::wait_for_acknowledgements(std::chrono::nanoseconds timeout) {
 
 void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t partition) {
   output_.flush();
-  throw Failure(exit_code::kEnvironment,
-                fmt::format("no progress {} for {} s: {}", doing, options_.deadline_seconds,
-                            explain(cause, topic_.name(), partition, who_holds(topic_, partition))));
+  const InTheWay seen = look_in_the_way(topic_.state().domain().directories(), topic_.config(), partition);
+  throw Failure(exit_code::kEnvironment, fmt::format("no progress {} for {} s: {}", doing, options_.deadline_seconds,
+                                                     explain(cause, topic_.name(), partition, seen)));
 }
 
 void Publisher::finish() {

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
-
 #include "spillway/core/clock.h"
 #include "spillway/core/size_text.h"
 
@@ -34,7 +32,7 @@ Json persister_json(const PersisterStat& p) {
           {"paused", p.paused},
           {"asked_for", p.asked_for},
           {"error", p.error},
-          {"error_text", p.error == 0 ? "" : std::strerror(p.error)},
+          {"error_text", p.error_text},
           {"since_ns", p.since_ns},
           {"syncs", p.syncs},
           {"records_written", p.records_written}};
@@ -135,7 +133,7 @@ std::string persister_text(const PersisterStat& p) {
   } else {
     text = "nobody";
   }
-  if (p.error != 0) text += fmt::format("; error: {}", std::strerror(p.error));
+  if (p.error != 0) text += "; error: " + p.error_text;
   if (p.asked_for) text += "; a daemon asks for the role";
   return text;
 }
