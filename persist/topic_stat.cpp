@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 #include "spillway/core/clock.h"
 #include "spillway/core/error.h"
@@ -21,6 +23,8 @@ namespace {
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr auto kAcquire = std::memory_order_acquire;
 constexpr std::uint32_t kHeldLookAgainNs = 1'000'000;
+constexpr unsigned kElsewhereLooks = 20;
+constexpr int kElsewhereLookMs = 5;
 constexpr std::size_t kNewestSegments = 16;  // more than a persister ever has open
 
 // The lock files of a partition, or nothing for who may not open them.
@@ -293,9 +297,26 @@ PartitionStat PartitionObserver::look_at_ring() const {
   return stat;
 }
 
+// Who opens for writing holds the writers' lock for a moment before there is a ring, too, and in its exclusive form while it
+// makes one. So it is looked for some time.
+bool PartitionObserver::ring_elsewhere() const {
+  try {
+    const LockProbe writers(paths_.writers_lock());
+    for (unsigned i = 0; i < kElsewhereLooks; ++i) {
+      if (!writers.held(0) || writers.held(0, LockMode::shared)) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(kElsewhereLookMs));
+      if (open_for_reading(paths_, config_, number_)) return false;
+    }
+    return true;
+  } catch (const Error&) {
+    return false;  // an observer can't ask
+  }
+}
+
 PartitionStat PartitionObserver::look_at_disk() const {
   PartitionStat stat;
   stat.partition = number_;
+  stat.ring_elsewhere = ring_elsewhere();
   stat.capacity = config_.ring_bytes;
   stat.taken_ns = monotonic_ns();
   if (config_.ephemeral) return stat;

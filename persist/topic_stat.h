@@ -65,7 +65,9 @@ struct HeldStat {
 
 struct PartitionStat {
   std::uint32_t partition = 0;
-  bool ring = false;        // false: there is no ring (after a reboot); the watermarks are what recovery finds on disk
+  bool ring = false;  // false: there is no ring (after a reboot); the watermarks are what recovery finds on disk
+  bool ring_elsewhere =
+      false;                // no ring here, but live writers: it was deleted under them, or lies in another directory
   bool locks_known = true;  // false: no right to open the lock files; everybody in a slot is listed, dead or alive
   std::uint64_t capacity = 0;
   std::uint64_t incarnation = 0;
@@ -113,6 +115,7 @@ class PartitionObserver {
  private:
   PartitionStat look_at_ring() const;
   PartitionStat look_at_disk() const;
+  bool ring_elsewhere() const;
 
   TopicConfig config_;
   std::uint32_t number_;

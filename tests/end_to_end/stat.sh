@@ -56,6 +56,23 @@ equal "$(values ring <out)" false
 [ "$(values committed_end <out)" -gt 0 ] || fail "there is nothing on disk"
 [ ! -e "$SPILLWAY_SHM" ] || fail "stat made a directory"
 
+# A ring that was deleted under a living writer: opening is refused, and stat and doctor show why.
+expect 0 spillway create deleted --ring 64KiB --segment 64KiB
+in_background writer pub deleted <in
+until_true uses deleted "$writer"
+rm "$SPILLWAY_SHM/deleted/0.ring"
+expect 2 spillway pub deleted <<<x
+says 'not .*/deleted/0.ring'
+expect 0 spillway stat deleted
+grep -q 'RING ELSEWHERE' out || fail "stat does not show that the ring was deleted under a writer"
+expect 0 spillway stat deleted --json
+equal "$(values ring_elsewhere <out)" true
+expect 4 spillway doctor
+says 'deleted under them' && grep -q 'cure: .*stop them' out || fail "doctor has no cure"
+kill -TERM "$writer"
+wait "$writer"
+expect 0 spillway delete deleted --yes
+
 # --watch goes on until a signal; a closed pipe ends it.
 in_background watcher stat --watch --json
 until_true has_lines 2 watcher.out

@@ -243,3 +243,29 @@ TEST_CASE("a damaged header of the newest segment is named, and the disk is not 
   CHECK(stat.persister.error_text.find(newest) != std::string::npos);
   CHECK(stat.persister.error_text.find("checksum") != std::string::npos);
 }
+
+TEST_CASE("a ring that was deleted under a living writer is shown as elsewhere, and one that nobody has is not") {
+  for (const TopicOptions& options : {small(), ephemeral()}) {
+    const Scene scene;
+    scene.create(options);
+    CHECK_FALSE(scene.look().ring_elsewhere);
+    {
+      const Domain domain = scene.domain();
+      SharedProducer producer = domain.open("t").shared_producer();
+      REQUIRE(producer.append("record"));
+      CHECK_FALSE(scene.look().ring_elsewhere);
+      std::filesystem::remove(scene.place.shm() + "/t/0.ring");
+      const PartitionStat stat = scene.look();
+      CHECK_FALSE(stat.ring);
+      CHECK(stat.ring_elsewhere);
+    }
+    CHECK_FALSE(scene.look().ring_elsewhere);
+    // Who makes a ring, or recovers, holds the lock in its exclusive form.
+    const Domain domain = scene.domain();
+    const std::string path =
+        PartitionPaths::of(scene.place.shm(), scene.place.data(), domain.open("t").config(), 0).writers_lock();
+    const FileLock maker = FileLock::try_lock(path, LockMode::exclusive);
+    REQUIRE(maker);
+    CHECK_FALSE(scene.look().ring_elsewhere);
+  }
+}

@@ -73,6 +73,13 @@ void check_partition(const TopicConfig& config, const PartitionStat& stat, std::
   const auto add = [&](std::string found, std::string cause, std::string cure) {
     findings.push_back({"topics", Verdict::advice, std::move(found), std::move(cause), std::move(cure)});
   };
+  if (stat.ring_elsewhere) {
+    findings.push_back(
+        {"topics", Verdict::prevents, where + " has its ring elsewhere, so nobody else can write to it",
+         "live processes write to it with a ring that is not in this directory: it was deleted under them "
+         "(rm, a tmpfs cleaner, logind's RemoveIPC), or they were started with another --shm directory",
+         "stop them, or use their directory"});
+  }
   if (stat.held) {
     add(where + " is held up: " + std::string(name_of(stat.held->cause)),
         stat.held->pid == 0 ? std::string(name_of(stat.held->by)) + " unknown"

@@ -145,8 +145,9 @@ void add_stat(CLI::App& app, Context& context) {
   command.footer(
       "JSON: {\"topics\": [...]}; of each topic: topic, ephemeral, on_full, sync and partitions [...], or topic\n"
       "and problem (a sentence) where it can't be looked at.\n"
-      "Of each partition: partition, ring (false: none; the watermarks are what is on disk), locks_known\n"
-      "(false: no right to look who lives), capacity, incarnation, begin; the watermarks retained_begin,\n"
+      "Of each partition: partition, ring (false: none; the watermarks are what is on disk), ring_elsewhere\n"
+      "(true: none here, but live writers have one), locks_known (false: no right to look who lives), capacity, "
+      "incarnation, begin; the watermarks retained_begin,\n"
       "durable_end, written_end, committed_end, reserved_end, horizon and reclaimable_end (offsets in bytes,\n"
       "null where an ephemeral topic has none); dropped (records), gap_count, mode; rates {committed, written,\n"
       "durable} (bytes per second; null without two looks at one ring, the last two on an ephemeral topic too);\n"

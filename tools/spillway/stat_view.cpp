@@ -76,6 +76,7 @@ Json partition_json(const PartitionView& view, bool ephemeral) {
   const PartitionStat& s = *view.now;
   const auto on_disk = [&](Offset offset) { return ephemeral ? Json(nullptr) : Json(offset); };
   json.update(Json{{"ring", s.ring},
+                   {"ring_elsewhere", s.ring_elsewhere},
                    {"locks_known", s.locks_known},
                    {"capacity", s.capacity},
                    {"incarnation", fmt::format("{:016x}", s.incarnation)},
@@ -162,9 +163,11 @@ void add_watermarks(std::string& text, const PartitionView& view, bool ephemeral
 std::string partition_text(const PartitionView& view, bool ephemeral) {
   if (!view.now) return fmt::format("  partition {}: {}\n", view.partition, view.problem);
   const PartitionStat& s = *view.now;
-  std::string text =
-      fmt::format("  partition {}: {}\n", view.partition,
-                  s.ring ? "ring of " + format_size(s.capacity) : "no ring; nobody has written since it went");
+  const std::string ring =
+      s.ring             ? "ring of " + format_size(s.capacity)
+      : s.ring_elsewhere ? "RING ELSEWHERE: processes write to it with a ring that is not here; see `spillway doctor`"
+                         : "no ring; nobody has written since it went";
+  std::string text = fmt::format("  partition {}: {}\n", view.partition, ring);
   add_watermarks(text, view, ephemeral);
   if (!ephemeral && s.ring) text += "    persister      " + persister_text(s.persister) + "\n";
   for (const ProducerStat& p : s.producers) {
