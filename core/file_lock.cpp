@@ -20,6 +20,18 @@ struct flock one_byte(LockMode mode, std::uint64_t byte) noexcept {
 
 }  // namespace
 
+FileDescriptor open_lock_file(const std::string& path, int flags) {
+  FileDescriptor fd = try_open_file(path, flags);
+  if (fd) return fd;
+  const int error = errno;
+  if (error != ENOENT) throw system_error(error, "can't open the lock file " + path);
+  throw Error(Code::not_found,
+              "the lock file " + path +
+                  " is missing, so nobody can tell who lives; stop everything that uses it, then "
+                  "make it again, empty and with the mode of those beside it",
+              error);
+}
+
 bool FileLock::try_lock_description(int fd, LockMode lock_mode, std::uint64_t byte) noexcept {
   struct flock lock = one_byte(lock_mode, byte);
   int rc;
@@ -28,12 +40,9 @@ bool FileLock::try_lock_description(int fd, LockMode lock_mode, std::uint64_t by
   return rc == 0;
 }
 
-FileLock FileLock::try_lock(const std::string& path, LockMode lock_mode, std::uint64_t byte, mode_t mode) {
+FileLock FileLock::try_lock(const std::string& path, LockMode lock_mode, std::uint64_t byte) {
   FileLock result;
-  result.fd_ = try_open_file(path, O_RDWR);
-  // Created exactly once and never unlinked while the topic exists, so that all lock the same inode.
-  if (!result.fd_ && errno == ENOENT) result.fd_ = try_open_file(path, O_RDWR | O_CREAT, mode);
-  if (!result.fd_) throw system_error(errno, "can't open the lock file " + path);
+  result.fd_ = open_lock_file(path, O_RDWR);
   result.byte_ = byte;
   if (!try_lock_description(result.fd_.get(), lock_mode, byte)) {
     const int error = errno;
@@ -47,7 +56,7 @@ bool FileLock::try_convert(LockMode lock_mode) noexcept {
   return fd_ && try_lock_description(fd_.get(), lock_mode, byte_);
 }
 
-LockProbe::LockProbe(const std::string& path) : fd_(open_file(path, O_RDONLY)) {}
+LockProbe::LockProbe(const std::string& path) : fd_(open_lock_file(path, O_RDONLY)) {}
 
 bool LockProbe::held(std::uint64_t byte, LockMode wanted) const noexcept {
   struct flock lock = one_byte(wanted, byte);

@@ -16,13 +16,16 @@ namespace spillway {
 
 enum class LockMode { shared, exclusive };
 
+// Made with what it guards, once, and never unlinked, so that all lock the same inode: one that is missing is an Error
+// (not_found) with the cure, and is not made here, beside the one that the living may still hold.
+FileDescriptor open_lock_file(const std::string& path, int flags);
+
 class FileLock {
  public:
   FileLock() noexcept = default;
 
-  // Opens `path` (created if missing, with `mode`) and tries to lock one byte. Empty lock: somebody else holds it.
-  // Throws Error when the file can't be opened.
-  static FileLock try_lock(const std::string& path, LockMode lock_mode, std::uint64_t byte = 0, mode_t mode = 0600);
+  // Opens `path` and tries to lock one byte. Empty lock: somebody else holds it. Throws Error as open_lock_file() does.
+  static FileLock try_lock(const std::string& path, LockMode lock_mode, std::uint64_t byte = 0);
   // The same on a description that is already open; the lock lives as long as that description.
   static bool try_lock_description(int fd, LockMode lock_mode, std::uint64_t byte = 0) noexcept;
 

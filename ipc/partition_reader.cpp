@@ -360,7 +360,8 @@ bool PartitionReader::register_slot(std::string_view name, bool gating) {
       }
     }
   } catch (const Error& e) {
-    if (ring_ && e.code() != Code::no_permission) throw;
+    const bool best_effort = !gating && (e.code() == Code::no_permission || e.code() == Code::not_found);
+    if (ring_ && !best_effort) throw;
     return false;
   }
   if (!made->lock) return false;

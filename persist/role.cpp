@@ -20,7 +20,7 @@ constexpr std::uint64_t kAsideNs = 1'000'000'000;
 
 Role::Role(std::shared_ptr<Partition> partition, bool daemon)
     : partition_(std::move(partition)), daemon_(daemon), slots_(partition_->paths().slots_lock()) {
-  file_ = open_file(partition_->paths().role_lock(), O_RDWR);
+  file_ = open_lock_file(partition_->paths().role_lock(), O_RDWR);
 }
 
 bool Role::try_take(std::uint64_t now_ns) noexcept {

@@ -132,6 +132,17 @@ TEST_CASE("a probe that can't be asked takes nobody for dead, and a lock file th
   CHECK(code_of([] { FileLock::try_lock("/dev/shm/no such directory/lock", LockMode::shared); }) == Code::not_found);
 }
 
+TEST_CASE("a lock file that is missing is not made anew beside the one that the living may hold") {
+  LockPlace place;
+  const FileLock held = FileLock::try_lock(place.path, LockMode::exclusive);
+  REQUIRE(std::remove(place.path.c_str()) == 0);
+  std::string sentence;
+  CHECK(code_of([&] { FileLock::try_lock(place.path, LockMode::exclusive); }, &sentence) == Code::not_found);
+  CHECK(sentence.find(place.path + " is missing") != std::string::npos);
+  CHECK(sentence.find("; stop everything") != std::string::npos);
+  CHECK_FALSE(file_exists(place.path));
+}
+
 TEST_CASE("a moved lock is held once and released once") {
   LockPlace place;
   FileLock a = FileLock::try_lock(place.path, LockMode::exclusive);
