@@ -211,6 +211,13 @@ void check_same_topic(const PartitionPaths& paths, const TopicConfig& config) {
                               " since it was opened here (" + path + "); open it again");
 }
 
+void check_partition_directory(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition) {
+  if (config.ephemeral || !list_directory(paths.data).empty()) return;
+  throw Error(Code::corrupt, "the directory " + paths.data + " of partition " + std::to_string(partition) +
+                                 " of topic " + config.name + (file_exists(paths.data) ? " is empty" : " is missing") +
+                                 ", with all that the partition held; put it back from a copy, or delete the topic");
+}
+
 bool topic_exists(const Directories& where, const std::string& name) {
   return has_config(where.data, name) || has_config(where.shm, name);
 }

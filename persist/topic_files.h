@@ -21,6 +21,9 @@ struct Directories {
 TopicConfig read_topic(const Directories& where, const std::string& name);
 // Throws Error (gone) when the topic of this partition is another one by now than `config` was read from, or none.
 void check_same_topic(const PartitionPaths& paths, const TopicConfig& config);
+// Throws Error (corrupt) when the directory of a persistent topic's partition is missing or empty: it was made with the topic,
+// so that what it held is not there to be read is no empty log.
+void check_partition_directory(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition);
 bool topic_exists(const Directories& where, const std::string& name);
 // Leaves out what this user may not look into.
 std::vector<std::string> list_topics(const Directories& where);

@@ -227,6 +227,7 @@ std::string persister_error_text(const PartitionPaths& paths, const TopicConfig&
                                  int error) {
   if (!tells_damage(error)) return std::strerror(error);
   try {
+    check_partition_directory(paths, config, partition);
     const std::string damage = damage_in_the_way(paths.data, LogIdentity::of(config, partition));
     if (!damage.empty()) return damage;
   } catch (const Error& e) {
@@ -260,6 +261,7 @@ PartitionStat PartitionObserver::look() {
     ring_->look_whether_gone();
     if (ring_->gone()) ring_.reset();
   }
+  check_partition_directory(paths_, config_, number_);
   if (!ring_) ring_ = open_for_reading(paths_, config_, number_);
   return ring_ ? look_at_ring() : look_at_disk();
 }

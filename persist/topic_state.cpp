@@ -54,6 +54,8 @@ std::shared_ptr<Partition> TopicState::writing(std::uint32_t number) {
     recreate_topic(domain_->directories(), config_);
   }
   if (!partition) {
+    if (!config_.ephemeral) check_same_topic(paths(number), config_);  // one that was deleted has no directory either
+    check_partition_directory(paths(number), config_, number);
     partition = open_for_writing(paths(number), config_, number);
     domain_->watch(partition);
     if (!config_.ephemeral) {
@@ -101,7 +103,10 @@ ReaderSource TopicState::source(std::uint32_t number) {
   domain_->check_fork();
   // An ephemeral one that was deleted is waited for.
   const bool there = !config_.ephemeral || topic_exists(domain_->directories(), config_.name);
-  if (there) check_same_topic(paths(number), config_);
+  if (there) {
+    check_same_topic(paths(number), config_);
+    check_partition_directory(paths(number), config_, number);
+  }
   return source_behind(number, reading(number));
 }
 

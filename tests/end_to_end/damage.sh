@@ -71,6 +71,21 @@ expect 0 spillway pub t <<<cured
 expect 0 spillway sub t --from earliest --until-end --on-gap report
 equal "$(tail -n 1 out)" cured
 
+# A partition's directory that is missing or empty is no empty log: who reads or writes it is told which.
+for what in missing empty; do
+  make_topic
+  rm -r "$SPILLWAY_DATA/t/0"
+  [ $what = missing ] || mkdir "$SPILLWAY_DATA/t/0"
+  for command in "sub t --from earliest --until-end" "sub t --cursor c --until-end" "pub t" "persist t" "stat t" "verify t"; do
+    # shellcheck disable=SC2086
+    expect 1 run $command
+    grep -qE "data/t/0 of partition 0 of topic t is $what" out err || fail "$command does not name the $what directory"
+  done
+  expect 4 run doctor
+  grep -q "cause: .*data/t/0 of partition 0 of topic t is $what" out || fail "doctor does not name the $what directory"
+  [ $what = empty ] || [ ! -e "$SPILLWAY_DATA/t/0" ] || fail "it was made anew"
+done
+
 # A ring that can't be used is no damage on disk: verify says that it looks without it.
 make_topic
 truncate -s 100 "$SPILLWAY_SHM/t/0.ring"

@@ -11,7 +11,9 @@
 #include "spillway/core/clock.h"
 #include "spillway/core/error.h"
 #include "spillway/persist/clean.h"
+#include "spillway/persist/domain_state.h"
 #include "spillway/persist/segment_file.h"
+#include "spillway/persist/topic_stat.h"
 #include "spillway/persist/topic_state.h"
 #include "spillway/spillway.h"
 #include "support/catch.h"
@@ -277,4 +279,18 @@ TEST_CASE("what is damaged does not keep a topic that lost its topic.json from b
   std::filesystem::resize_file(first, 100);
   std::filesystem::resize_file(place.data() + "/t/1/horizon", 100);
   CHECK(place.domain().open_or_create("t").config().id == id);
+}
+
+TEST_CASE("a partition whose directory is missing or empty is no empty log") {
+  for (const bool empty : {false, true}) {
+    const Place place;
+    const Domain domain = place.domain();
+    const Topic topic = domain.open_or_create("t", small());
+    std::filesystem::remove_all(place.data() + "/t/0");
+    if (empty) std::filesystem::create_directory(place.data() + "/t/0");
+    CHECK(code_of([&] { topic.consumer({.from = From::earliest}); }) == Code::corrupt);
+    CHECK(code_of([&] { topic.shared_producer(); }) == Code::corrupt);
+    CHECK(code_of([&] { PartitionObserver(domain.state().directories(), topic.config(), 0).look(); }) == Code::corrupt);
+    CHECK(std::filesystem::exists(place.data() + "/t/0") == empty);
+  }
 }

@@ -60,8 +60,8 @@ InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, st
     }
     seen.error = stat.persister.error;
     seen.error_text = stat.persister.error_text;
-  } catch (const Error&) {
-    // Then the cause alone is told.
+  } catch (const Error& e) {
+    seen.error_text = e.what();  // a partition that can't be looked at can't be written either
   }
   return seen;
 }

@@ -135,7 +135,9 @@ void Daemon::adopt_partition(const TopicConfig& config, std::uint32_t number) {
     return charge.config.id == config.id && charge.partition->number() == number;
   });
   if (known) return;
-  auto partition = open_for_writing(PartitionPaths::of(where_.shm, where_.data, config, number), config, number);
+  const PartitionPaths paths = PartitionPaths::of(where_.shm, where_.data, config, number);
+  check_partition_directory(paths, config, number);
+  auto partition = open_for_writing(paths, config, number);
   persister_.add(partition, {.daemon = true, .stand_by = true});
   charges_.push_back({config, std::move(partition)});
 }

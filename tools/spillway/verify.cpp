@@ -37,6 +37,7 @@ std::shared_ptr<const Partition> ring_of(const TopicState& state, std::uint32_t 
 }
 
 PartitionReport verify_one(const TopicState& state, std::uint32_t partition) {
+  check_partition_directory(state.paths(partition), state.config(), partition);
   return {partition,
           verify_partition(state.paths(partition).data, state.config(), partition, ring_of(state, partition))};
 }
