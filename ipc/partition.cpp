@@ -170,12 +170,15 @@ PartitionPaths PartitionPaths::of(const std::string& shm_directory, const std::s
   return p;
 }
 
+std::vector<std::string> PartitionPaths::all_locks() const {
+  return {writers_lock(), mode_lock(), slots_lock(), role_lock(), repair_lock(), consumers_lock()};
+}
+
 void Partition::create_locks(const PartitionPaths& paths, Sharing sharing) {
   make_directory(paths.locks, sharing);
   // Observers with group_read can't open them: who has no right to write has no business holding a lock.
   const mode_t mode = sharing == Sharing::group_write ? 0660 : 0600;
-  for (const std::string& path : {paths.writers_lock(), paths.mode_lock(), paths.slots_lock(), paths.role_lock(),
-                                  paths.repair_lock(), paths.consumers_lock()}) {
+  for (const std::string& path : paths.all_locks()) {
     if (file_exists(path)) continue;
     const FileDescriptor fd = open_file(path, O_RDWR | O_CREAT, mode);
     if (sharing == Sharing::group_write) ::fchmod(fd.get(), mode);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "spillway/core/file_lock.h"
 #include "spillway/core/fork.h"
@@ -40,6 +41,7 @@ struct PartitionPaths {
   std::string repair_lock() const { return locks + "/repair"; }
   // Byte i: consumer slot i.
   std::string consumers_lock() const { return locks + "/consumers"; }
+  std::vector<std::string> all_locks() const;
 };
 
 // What a Partition needs from the layer above: told when a producer is stuck, from the producer's own thread.

@@ -86,6 +86,20 @@ for what in missing empty; do
   [ $what = empty ] || [ ! -e "$SPILLWAY_DATA/t/0" ] || fail "it was made anew"
 done
 
+# A lock file that is missing: doctor says that nobody can run so, and who needs it names it and the cure.
+for lock in slots role; do
+  make_topic
+  rm "$SPILLWAY_DATA/t/0/lock/$lock"
+  expect 4 run doctor
+  grep -q "cause: .*0/lock/$lock is missing" out || fail "doctor does not name the lock file"
+  grep -q 'cure: .*make it again' out || fail "doctor has no cure"
+done
+expect 2 run pub t
+says '0/lock/role is missing' && says 'make it again'
+: >"$SPILLWAY_DATA/t/0/lock/role"
+expect 0 run pub t
+expect 0 run doctor
+
 # A ring that can't be used is no damage on disk: verify says that it looks without it.
 make_topic
 truncate -s 100 "$SPILLWAY_SHM/t/0.ring"

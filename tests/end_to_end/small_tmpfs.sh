@@ -74,6 +74,11 @@ for size in 8 50; do
   expect 0 spillway create growing$size --ring 64KiB --segment 1MiB
   expect 4 spillway pub growing$size --deadline 1 < <(yes "$(head -c 1000 /dev/zero | tr '\0' x)" | head -n 100000)
   says 'full'
+  # doctor tells it of the topic that has no room for another segment, and not of the one that takes its oldest file.
+  expect 4 spillway doctor
+  grep -A 2 "^prevents .*partition 0 of topic growing$size has no room for another segment" out >room || fail "doctor is fine with a full disk"
+  grep -q 'cause: .*a segment takes 1' room && grep -q 'cure: .*free some space' room || fail "doctor names no cause or no cure"
+  ! grep -q "topic bounded$size has no room" out || fail "doctor takes a bounded topic for one that has no room"
   expect 0 spillway stat growing$size
   expect 0 spillway sub growing$size --from earliest --until-end
   cp out before

@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -105,6 +106,41 @@ void check_partition(const TopicConfig& config, const PartitionStat& stat, std::
   }
 }
 
+// Without one of them nobody can tell who lives, and so nobody may write.
+void check_locks(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
+                 std::vector<Finding>& findings) {
+  for (const std::string& path : paths.all_locks()) {
+    struct stat s;
+    if (::lstat(path.c_str(), &s) == 0 || errno != ENOENT) continue;
+    findings.push_back(
+        {"topics", Verdict::prevents, fmt::format("partition {} of topic {} lacks a lock file", partition, config.name),
+         path + " is missing, so nobody can tell who lives",
+         "stop everything that uses the topic, then make it again, empty and with the mode of those beside it"});
+  }
+}
+
+// Where a partition's next segment does not fit, its producers stop once the newest one is full. Where retention bounds the
+// topic, its oldest segment's file will do.
+bool has_room(const PartitionPaths& paths, const TopicConfig& config, std::uint64_t free_bytes) {
+  if (free_bytes >= segment_file_bytes(config.segment_bytes)) return true;
+  if (config.retain_bytes != 0 && list_segments(paths.data, config.segment_bytes).size() >= 2) return true;
+  const std::vector<std::string> names = list_directory(paths.data);
+  return std::any_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name.starts_with(kSparePrefix); });
+}
+
+void check_room(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
+                std::vector<Finding>& findings) {
+  const FileSystemRoom room = file_system_room(paths.data);
+  if (config.ephemeral || room.total_bytes == 0 || has_room(paths, config, room.free_bytes)) return;
+  findings.push_back(
+      {"topics", Verdict::prevents,
+       fmt::format("partition {} of topic {} has no room for another segment", partition, config.name),
+       fmt::format("a segment takes {} of the disk, and {} are free in {}",
+                   format_size(segment_file_bytes(config.segment_bytes)), format_size(room.free_bytes), paths.data),
+       "free some space on the disk; writing goes on by itself then"});
+}
+
 }  // namespace
 
 Finding check_shm(const std::string& shm) {
@@ -172,10 +208,15 @@ std::vector<Finding> check_topics(const Domain& domain) {
     try {
       const TopicConfig config = domain.open(name).config();
       for (std::uint32_t p = 0; p < config.partitions; ++p) {
+        const PartitionPaths paths = PartitionPaths::of(where.shm, where.data, config, p);
         check_partition(config, PartitionObserver(where, config, p).look(), findings);
+        check_locks(paths, config, p, findings);
+        check_room(paths, config, p, findings);
       }
     } catch (const Error& e) {
-      findings.push_back(finding_of(e, "topics", Verdict::advice, "topic " + name + " can't be used"));
+      // What this user may not look at may work for who may.
+      const Verdict verdict = e.code() == Code::no_permission ? Verdict::advice : Verdict::prevents;
+      findings.push_back(finding_of(e, "topics", verdict, "topic " + name + " can't be used"));
     }
   }
   if (findings.empty())
