@@ -52,6 +52,7 @@ Error system_error(int errno_value, const std::string& what_failed) {
       break;
     case ENXIO: cure = "; a pipe, a socket or a device stands there; remove it"; break;
     case ENOTDIR: cure = "; what stands above it is a file; remove that, or choose another directory"; break;
+    case EFBIG: cure = "; raise the limit of file sizes (ulimit -f)"; break;
     case EMFILE:
     case ENFILE: cure = "; raise the limit of open files (ulimit -n)"; break;
     case ENOMEM:

@@ -60,6 +60,19 @@ expect 0 env SPILLWAY_IO=pwrite "$SPILLWAY" pub t --ack durable --deadline 120 <
 expect 0 spillway verify t
 expect 0 bash -c 'ulimit -l 64 && exec "$SPILLWAY" pub t --ack durable --deadline 120' < <(seq 1000)
 
+# A limit of file sizes that is smaller than a segment is an error with its cause and its cure, and ends nobody by a signal.
+expect 0 spillway create limited --ring 64KiB --segment 256KiB
+expect 4 bash -c 'ulimit -f 128 && exec "$SPILLWAY" pub limited --deadline 1' <<<x
+says 'File too large' && says 'ulimit -f'
+expect 0 spillway pub limited <<<y
+expect 0 spillway sub limited --from earliest --until-end
+equal "$(xargs <out)" "x y"
+"$SPILLWAY" sub t --from earliest --until-end >large 2>err
+[ "$(stat -c %s large)" -gt 2048 ] || fail "the log is too short for this test"
+bash -c 'ulimit -f 1 && exec "$SPILLWAY" sub t --from earliest --until-end >limited' 2>err
+equal $? 4
+says "can't write to standard output: File too large"
+
 # A full /dev/shm and a full disk, each a small file system of its own.
 mkdir small
 if mount -t tmpfs -o size=1m none small 2>/dev/null; then

@@ -118,5 +118,6 @@ int main(int argc, char** argv) {
   spillway::command::hold_standard_descriptors();
   spillway::command::raise_descriptor_limit();
   spillway::command::ignore_closed_pipes();
+  spillway::command::ignore_file_size_limit();
   return spillway::command::run_command(argc, argv);
 }

@@ -45,5 +45,6 @@ bool stop_requested() noexcept { return requested.load(std::memory_order_relaxed
 int stop_descriptor() noexcept { return event; }
 
 void ignore_closed_pipes() noexcept { ::signal(SIGPIPE, SIG_IGN); }
+void ignore_file_size_limit() noexcept { ::signal(SIGXFSZ, SIG_IGN); }
 
 }  // namespace spillway::command

@@ -11,5 +11,7 @@ int stop_descriptor() noexcept;
 
 // A write into a closed pipe becomes EPIPE instead of a signal.
 void ignore_closed_pipes() noexcept;
+// A file that would grow past RLIMIT_FSIZE becomes EFBIG instead of a signal. The library may not decide that for its process.
+void ignore_file_size_limit() noexcept;
 
 }  // namespace spillway::command
