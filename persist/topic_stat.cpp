@@ -136,15 +136,21 @@ std::optional<HeldStat> look_for_claim(const Partition& partition, const Locks& 
   return held;
 }
 
-// A ring with less room than a sixteenth: who has to make some.
+// Who goes on may be slow, so it holds somebody up for certain only where next to nothing is left. Who is paused makes no room,
+// so it is in the way of the largest claim already: a quarter of the ring, and up to as much padding at the ring's end.
+bool is_full(const PartitionStat& stat, Offset needed_from, bool paused) {
+  const std::uint64_t room = paused ? stat.capacity / 2 : stat.capacity / 16;
+  return stat.reserved_end > needed_from && stat.reserved_end - needed_from >= stat.capacity - room;
+}
+
+// A ring that is full, or nearly so: who has to make room.
 std::optional<HeldStat> look_for_full_ring(const PartitionStat& stat, const TopicConfig& config) {
-  const std::uint64_t nearly = stat.capacity - stat.capacity / 16;
   HeldStat held;
   if (config.ephemeral) {
     held.by = HeldStat::By::consumer;
     held.cause = Blocked::gated;
     for (const ConsumerStat& consumer : stat.consumers) {
-      if (!consumer.gate || stat.reserved_end - *consumer.gate < nearly) continue;
+      if (!consumer.gate || !is_full(stat, *consumer.gate, consumer.paused)) continue;
       held.offset = *consumer.gate;
       held.pid = consumer.pid;
       held.paused = consumer.paused;
@@ -152,7 +158,8 @@ std::optional<HeldStat> look_for_full_ring(const PartitionStat& stat, const Topi
     }
     return std::nullopt;
   }
-  if (config.on_full == OnFull::overwrite || stat.reserved_end - stat.reclaimable_end < nearly) return std::nullopt;
+  const bool paused = stat.persister.held && stat.persister.paused;
+  if (config.on_full == OnFull::overwrite || !is_full(stat, stat.reclaimable_end, paused)) return std::nullopt;
   held.by = HeldStat::By::persister;
   held.offset = stat.reclaimable_end;
   held.pid = stat.persister.held ? stat.persister.pid : 0;

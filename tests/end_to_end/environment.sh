@@ -37,6 +37,17 @@ expect 4 spillway pub g --deadline 0.5 < <(seq 100000)
 says 'gating' && says "$gate"
 expect 0 spillway doctor
 grep -q "kill -CONT $gate" out || fail "doctor has no cure for the gate"
+# Large records, which stop while there is room for smaller ones.
+expect 0 spillway create large --ephemeral --ring 64KiB
+in_background other sub large --gating
+until_true uses large "$other"
+kill -STOP "$other"
+expect 4 spillway pub large --deadline 0.5 < <(yes "$(head -c 15000 /dev/zero | tr '\0' x)" | head -n 10)
+says "gating consumer .pid $other, which is paused"
+expect 0 spillway stat large
+grep -q "HELD UP .*consumer pid $other PAUSED" out || fail "stat does not name the gate"
+expect 0 spillway doctor
+grep -q "cure: .*kill -CONT $other" out || fail "doctor has no cure for the gate of large records"
 kill -KILL "$gate"
 wait "$gate" 2>/dev/null
 expect 0 spillway pub g < <(seq 100000)

@@ -201,6 +201,26 @@ TEST_CASE("a full ring that a gate holds is held up by that consumer") {
   CHECK(stat.held->pid == static_cast<std::uint32_t>(::getpid()));
 }
 
+// Records of up to a quarter of the ring leave more room than a sixteenth when the next one does not fit.
+TEST_CASE("a paused gating consumer is named, however much room it leaves for smaller records") {
+  for (const std::size_t bytes : {std::size_t{1000}, std::size_t{12'000}, std::size_t{16'000}}) {
+    INFO("records of " << bytes);
+    const Scene scene;
+    scene.create(ephemeral());
+    Child child([&] { static Consumer gate = scene.domain().open("t").consumer(named("gate", true)); });
+    const Domain domain = scene.domain();
+    ExclusiveProducer producer = domain.open("t").exclusive_producer({0, 0});
+    while (producer.append(std::string(bytes, 'x'))) {
+    }
+    child.stop();
+    const PartitionStat stat = scene.look();
+    REQUIRE(stat.held);
+    CHECK(stat.held->cause == Blocked::gated);
+    CHECK(stat.held->pid == child.pid());
+    CHECK(stat.held->paused);
+  }
+}
+
 TEST_CASE("a stopped process is paused, a running, missing or unnamed one is not") {
   Child child([] {});
   CHECK_FALSE(process_paused(child.pid()));

@@ -64,7 +64,10 @@ std::string cure_of(const HeldStat& held, const std::string& topic, int error) {
     case Blocked::damaged: return "run `spillway verify " + topic + "`, and restore the file it names, or move it away";
     default: break;
   }
-  if (held.paused) return fmt::format("kill -CONT {}, or end it: then another takes over", held.pid);
+  if (held.paused) {
+    return fmt::format("kill -CONT {}, or end it: {}", held.pid,
+                       held.by == HeldStat::By::consumer ? "its gate is void then" : "then another takes over");
+  }
   return held.by == HeldStat::By::persister ? "wait, or use a faster disk"
                                             : fmt::format("look what pid {} waits for", held.pid);
 }

@@ -15,6 +15,23 @@ namespace {
 
 constexpr std::uint64_t kSliceNs = 100'000'000;
 
+std::string name_of_process(std::uint32_t pid, bool paused) {
+  return "pid " + std::to_string(pid) + (paused ? ", which is paused" : "");
+}
+
+// Somebody waits, so who has to make room is in the way even where a smaller record would still fit.
+std::string holder_of(const PartitionStat& stat, Blocked cause) {
+  if (stat.held && stat.held->pid != 0) return name_of_process(stat.held->pid, stat.held->paused);
+  if (cause == Blocked::disk_behind && stat.persister.held && stat.persister.pid != 0) {
+    return name_of_process(stat.persister.pid, stat.persister.paused);
+  }
+  const ConsumerStat* nearest = nullptr;
+  for (const ConsumerStat& consumer : stat.consumers) {
+    if (consumer.gate && (nearest == nullptr || *consumer.gate < *nearest->gate)) nearest = &consumer;
+  }
+  return cause == Blocked::gated && nearest != nullptr ? name_of_process(nearest->pid, nearest->paused) : "";
+}
+
 }  // namespace
 
 Patience::Patience(const Topic& topic, double deadline_seconds)
@@ -50,14 +67,12 @@ std::chrono::nanoseconds Patience::slice() const noexcept {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(kSliceNs, deadline_ns_)));
 }
 
-InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition) {
+InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition, Blocked cause) {
   InTheWay seen;
   try {
     PartitionObserver observer(where, config, partition);
     const PartitionStat stat = observer.look();
-    if (stat.held && stat.held->pid != 0) {
-      seen.holder = "pid " + std::to_string(stat.held->pid) + (stat.held->paused ? ", which is paused" : "");
-    }
+    seen.holder = holder_of(stat, cause);
     seen.error = stat.persister.error;
     seen.error_text = stat.persister.error_text;
   } catch (const Error& e) {

@@ -39,7 +39,7 @@ struct InTheWay {
   int error = 0;           // errno of its persister
   std::string error_text;  // and what that means
 };
-InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition);
+InTheWay look_in_the_way(const Directories& where, const TopicConfig& config, std::uint32_t partition, Blocked cause);
 // The cause that a producer or a wait for the disk gave, and the cure.
 std::string explain(Blocked cause, const std::string& topic, std::uint32_t partition, const InTheWay& seen = {});
 // What to do about a write that failed with this errno.

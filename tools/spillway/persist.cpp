@@ -221,9 +221,9 @@ bool Daemon::stop_one(const Charge& charge) {
       since_ns = monotonic_ns();
     } else if (monotonic_ns() - since_ns > kStuckNs) {
       const std::uint32_t number = charge.partition->number();
+      const Blocked cause = persister_blocked(*charge.partition);
       note("persist: " +
-           explain(persister_blocked(*charge.partition), charge.config.name, number,
-                   look_in_the_way(where_, charge.config, number)) +
+           explain(cause, charge.config.name, number, look_in_the_way(where_, charge.config, number, cause)) +
            "; what is not written stays in the ring " + charge.partition->paths().ring);
       return false;
     }

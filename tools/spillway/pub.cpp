@@ -223,7 +223,7 @@ void Publisher::wait_for_acknowledgements(std::chrono::nanoseconds timeout) {
 
 void Publisher::no_progress(const char* doing, Blocked cause, std::uint32_t partition) {
   output_.flush();
-  const InTheWay seen = look_in_the_way(topic_.state().domain().directories(), topic_.config(), partition);
+  const InTheWay seen = look_in_the_way(topic_.state().domain().directories(), topic_.config(), partition, cause);
   throw Failure(exit_code::kEnvironment, fmt::format("no progress {} for {} s: {}", doing, options_.deadline_seconds,
                                                      explain(cause, topic_.name(), partition, seen)));
 }
