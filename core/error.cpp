@@ -48,8 +48,9 @@ Error system_error(int errno_value, const std::string& what_failed) {
     case ENOENT: code = Code::not_found; break;
     case ELOOP:
       code = Code::no_permission;
-      cure = "; a symbolic link stands there and links are not followed";
+      cure = " (a symbolic link stands there, and links are not followed); remove it, and put the file itself there";
       break;
+    case EISDIR: cure = " (a directory stands where a file should be); remove it, and put the file back"; break;
     case ENXIO: cure = "; a pipe, a socket or a device stands there; remove it"; break;
     case ENOTDIR: cure = "; what stands above it is a file; remove that, or choose another directory"; break;
     case EFBIG: cure = "; raise the limit of file sizes (ulimit -f)"; break;

@@ -1,5 +1,6 @@
 #include "spillway/ipc/topic_config.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
@@ -268,7 +269,9 @@ TopicConfig topic_config_from_json(std::span<const std::byte> text, const std::s
     check_config(c);
     return c;
   } catch (const json::exception& e) {
-    throw corrupt(e.what());
+    std::string what = e.what();
+    std::replace(what.begin(), what.end(), ';', ',');  // behind one a reader looks for the cure
+    throw corrupt(what);
   } catch (const Error& e) {
     if (e.code() == Code::invalid_argument) throw corrupt(e.what());
     throw;

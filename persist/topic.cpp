@@ -71,7 +71,7 @@ void place(PartitionReader& reader, const TopicConfig& config, const ConsumerOpt
   if (!reader.start_at(options.offset)) {
     refuse("offset " + std::to_string(options.offset) + " is beyond the end of partition " +
            std::to_string(reader.number()) + " of topic " + config.name + ", which ends at " +
-           std::to_string(reader.end_now()));
+           std::to_string(reader.end_now()) + "; name an offset up to that, or begin at the latest");
   }
 }
 

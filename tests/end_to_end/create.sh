@@ -56,8 +56,11 @@ expect 0 spillway describe orders
 grep -q '^partitions *2$' out || fail "describe does not show the partitions"
 expect 0 spillway describe orders --json
 equal "$(values '(topic|ephemeral|retain_bytes|sync)' <out | xargs)" "orders false null every_batch"
-expect 2 spillway describe nothing
-says 'no topic nothing'
+for command in describe stat verify "delete --yes"; do
+  # shellcheck disable=SC2086
+  expect 2 spillway $command nothing
+  says 'no topic nothing' && says 'spillway list' && ! grep -q 'create' err || fail "$command wants a topic created"
+done
 
 for size in 0 100 64 65535 96KiB 64kb -1 1e6 64QiB '' 99999999999TiB; do
   expect 2 spillway create bad --ring "$size"
@@ -178,6 +181,9 @@ echo garbage >"$SPILLWAY_DATA/broken/topic.json"
 expect 1 spillway list
 says 'broken/topic.json'
 grep -qx broken out || fail "a broken topic is not listed"
+expect 4 spillway doctor
+grep -A 2 'topic broken can.t be used' out | grep -q 'cure: *restore it from a copy$' || fail "doctor takes a part of the cause for the cure"
+rm -r "$SPILLWAY_DATA/broken"
 
 # A lost topic.json: the cure that clean names brings the log back, and other settings than the log's are refused.
 expect 0 spillway create lost --ring 64KiB --segment 64KiB --partitions 2

@@ -16,6 +16,8 @@ equal "$(cat out)" one
 expect 0 spillway sub t --from earliest --count 0
 equal "$(cat out)" ""
 expect 0 spillway pub t </dev/null
+expect 2 spillway pub t <"$work"
+says 'standard input is a directory; give it a file'
 
 # Offsets: printed in order, and the place where each record is found again. Inside a record means the next one.
 expect 0 spillway pub t --offsets --ack durable < <(printf 'a\nb\nc\n')
@@ -29,7 +31,7 @@ equal "$(cat out)" $'b\nc'
 expect 0 spillway sub t --from $((second + 1)) --until-end --offsets
 equal "$(cat out)" "$(sed -n 3p offsets)"$'\tc'
 expect 2 spillway sub t --from 1000000000 --until-end
-says 'beyond the end'
+says 'beyond the end' && says '; name an offset up to that'
 expect 2 spillway sub t --from -1
 expect 2 spillway sub t --from noon
 for number in -1 +1 0x1 ' 1' ''; do

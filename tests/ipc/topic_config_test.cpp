@@ -293,4 +293,17 @@ TEST_CASE("of several settings that differ all are shown, not only the first") {
   }
 }
 
+TEST_CASE("what the parser says of a topic.json that is none is no cure") {
+  for (const std::string text : {"garbage", "{\"spillway_topic\": 1; }", "[1, 2", ""}) {
+    try {
+      topic_config_from_json(std::as_bytes(std::span(text)), "topic.json");
+      FAIL("it was read");
+    } catch (const Error& e) {
+      const std::string sentence = e.what();
+      INFO(sentence);
+      CHECK(sentence.substr(sentence.find("; ")) == "; restore it from a copy");
+    }
+  }
+}
+
 }  // namespace

@@ -49,6 +49,17 @@ CLI::App& add_command(CLI::App& app, Context& context, const std::string& name, 
   return *command;
 }
 
+Topic open_existing(const Domain& domain, const std::string& topic) {
+  try {
+    return domain.open(topic);
+  } catch (const Error& e) {
+    if (e.code() != Code::not_found) throw;
+    const DomainOptions& where = domain.options();
+    throw Failure(exit_code::kUsage, "there is no topic " + topic + " in " + where.data + " or " + where.shm +
+                                         "; `spillway list` names those there are, --data and --shm other directories");
+  }
+}
+
 void add_topic(CLI::App& command, std::string& topic, bool required) {
   CLI::Option* option = command.add_option("TOPIC", topic, "name of the topic")->type_name("")->check(refuse_empty);
   if (required) option->required();

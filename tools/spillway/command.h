@@ -52,6 +52,8 @@ int exit_code_of(Code code) noexcept;
 void add_directories(CLI::App& command, Context& context);
 // A subcommand with these, which may stand before it as well.
 CLI::App& add_command(CLI::App& app, Context& context, const std::string& name, const std::string& description);
+// A topic that must be there already. Throws Failure (usage) that names those that are there as the cure, rather than to make it.
+Topic open_existing(const Domain& domain, const std::string& topic);
 // Its positional TOPIC.
 void add_topic(CLI::App& command, std::string& topic, bool required = true);
 // For Option::check: what is wrong with a name that must not be empty.

@@ -16,6 +16,7 @@ struct DeleteOptions {
 
 int run_delete(const Context& context, const DeleteOptions& options) {
   const Domain domain(context.domain_options());
+  open_existing(domain, options.topic);
   const Domain::Removal plan = domain.plan_removal(options.topic);
   if (!plan.live_users.empty()) {
     throw Failure(exit_code::kUsage, fmt::format("topic {} is in use by {}; stop them first", options.topic,

@@ -16,7 +16,7 @@ struct DescribeOptions {
 
 int run_describe(const Context& context, const DescribeOptions& options) {
   const Domain domain(context.domain_options());
-  const Topic topic = domain.open(options.topic);
+  const Topic topic = open_existing(domain, options.topic);
   const PartitionPaths paths = topic.state().paths(0);
   const std::string rings = parent_of(paths.ring), segments = parent_of(paths.data);
   Output output;

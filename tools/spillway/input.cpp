@@ -39,6 +39,9 @@ Input::Got Input::read_more(int timeout_ms, int also_watch) {
     if (got == 0) return Got::end;
     if (errno == EINTR) continue;
     if (errno == EAGAIN) return Got::nothing;
+    if (errno == EISDIR) {
+      throw Error(Code::invalid_argument, "standard input is a directory; give it a file or a pipe", EISDIR);
+    }
     throw system_error(errno, "can't read standard input");
   }
 }

@@ -79,7 +79,7 @@ class Stat {
  private:
   TopicView look_at(const std::string& name) {
     try {
-      const TopicConfig config = domain_.open(name).config();
+      const TopicConfig config = (options_.topic.empty() ? domain_.open(name) : open_existing(domain_, name)).config();
       auto found = std::find_if(observers_.begin(), observers_.end(),
                                 [&](const TopicObserver& observer) { return observer.config().name == name; });
       if (found != observers_.end() && found->config().id != config.id) {

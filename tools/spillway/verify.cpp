@@ -92,7 +92,7 @@ std::string to_text(const PartitionReport& report) {
 
 int run_verify(const Context& context, const VerifyOptions& options) {
   const Domain domain(context.domain_options(StandBy::never));
-  const Topic topic = domain.open(options.topic);
+  const Topic topic = open_existing(domain, options.topic);
   const TopicState& state = topic.state();
   if (topic.config().ephemeral) {
     throw Failure(exit_code::kUsage, "topic " + topic.name() + " is ephemeral: it has no segments to verify");
