@@ -93,6 +93,9 @@ expect 0 spillway sub large --from earliest --until-end
 head -n 2 large | cmp -s - out || fail "the lines before the large one are not there"
 expect 2 spillway pub large --key-separator : < <(head -c 70000 /dev/zero | tr '\0' k && echo :v)
 
+# Nothing that was written to descriptor 3 waits to be read any more.
+all_read() { ! read -r -t 0 -u 3; }
+
 # Lines are published as soon as they are read, though more may come.
 mkfifo slow && exec 3<>slow
 in_background writer pub t --offsets --deadline 120 <slow
@@ -103,10 +106,12 @@ until_true has_lines 1 writer.out
 until_true has_lines 1 reader.out
 equal "$(cat reader.out)" now
 
-# SIGTERM: pub and sub end by themselves, with 0. Half a line is not a record.
+# SIGTERM: pub and sub end by themselves, with 0. Half a line is not a record, which is said.
 printf 'half' >&3
+until_true all_read
 kill -TERM "$writer" "$reader"
 ends_with 0 "$writer"
+grep -q 'unfinished line of 4 bytes was not sent' writer.err || fail "the half line is dropped without a word"
 ends_with 0 "$reader"
 expect 0 spillway sub t --from earliest --until-end
 equal "$(tail -n 1 out)" now
@@ -139,6 +144,24 @@ ends_with 0 "$stuck"
 exec 5<&-
 expect 0 spillway sub m --cursor stuck --until-end
 equal "$(tail -n 1 out)" 100000
+
+# Nor does one of pub's offsets, but then not all are printed, and the exit code tells.
+mkfifo full && exec 6<>full
+dd if=/dev/zero of=full bs=4096 count=1000 oflag=nonblock 2>err && fail "the pipe took all of it"
+end=$(stat_of m committed_end)
+"$SPILLWAY" pub m --offsets --deadline 120 <slow >full 2>full.err &
+full=$!
+started+=("$full")
+echo 100001 >&3
+more_than() { [ "$(stat_of "$1" "$2")" -gt "$3" ]; }
+until_true more_than m committed_end "$end"
+kill -TERM "$full"
+ends_with 4 "$full"
+grep -q 'not all offsets were printed' full.err || fail "the exit is not explained"
+exec 6<&-
+expect 0 spillway sub m --from earliest --until-end
+tail -n 1 out | grep -qx 100001 || fail "what was not printed is not there"
+seq 100001 >many
 
 # What can't be written out is an environment's failure, and moves no cursor.
 if [ -e /dev/full ]; then

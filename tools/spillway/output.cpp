@@ -82,6 +82,7 @@ bool Output::wait_writable() noexcept {
     const int ready = ::poll(watched, 2, deadline ? static_cast<int>(deadline->left_ns() / 1'000'000) : -1);
     if (ready > 0 && watched[0].revents != 0) return true;
     if (deadline && deadline->passed()) {
+      gave_up_ = true;
       fail(EPIPE);
       return false;
     }

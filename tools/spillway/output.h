@@ -30,6 +30,8 @@ class Output {
   bool usable() const noexcept { return state_ == State::open; }
   int error() const noexcept { return error_; }                               // errno of a failure
   bool all_written() const noexcept { return complete_ && buffer_.empty(); }  // everything appended so far
+  // Closed, because its reader was there and took nothing any more after the request to stop: what was appended is not all out.
+  bool gave_up() const noexcept { return gave_up_; }
   // Asks, without writing, whether the reader has gone.
   bool look_whether_closed() noexcept;
   // Throws Failure (environment) in state failed.
@@ -47,6 +49,7 @@ class Output {
   std::string buffer_;
   State state_ = State::open;
   bool complete_ = true;  // no write has failed
+  bool gave_up_ = false;
   int error_ = 0;
 };
 

@@ -1,5 +1,6 @@
 // spillway pub TOPIC: one record per line (or frame) of standard input, each published as soon as it is read, and
-// acknowledged at the level asked before the command ends. SIGINT and SIGTERM end the input.
+// acknowledged at the level asked before the command ends. SIGINT and SIGTERM end the input; a line without its newline is not a
+// record then, and is told.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -62,7 +63,9 @@ class Publisher {
     finish();
     if (bad_input) throw *bad_input;
     output_.check();
-    return report_losses();
+    report_losses();
+    check_all_printed();
+    return exit_code::kDone;
   }
 
  private:
@@ -77,7 +80,9 @@ class Publisher {
   void finish();
   void drain();
   bool persisted_elsewhere(const Partition& partition) const;
-  int report_losses() const;
+  void report_losses() const;
+  void check_all_printed() const;
+  void tell_unfinished() const;
   std::string this_record() const { return fmt::format("{} {}", options_.frames ? "frame" : "line", count_ + 1); }
   [[noreturn]] void no_progress(const char* doing, Blocked cause, std::uint32_t partition);
 
@@ -102,7 +107,10 @@ std::optional<Failure> Publisher::pump() {
     const bool waiting = !acks_.done(), eager = options_.offsets && waiting;
     const int look_ms = eager ? 0 : waiting ? static_cast<int>(kLookForInput.count()) : -1;
     const Input::Got got = input_.read_more(look_ms, options_.offsets ? STDOUT_FILENO : -1);
-    if (got == Input::Got::stopped) return std::nullopt;
+    if (got == Input::Got::stopped) {
+      tell_unfinished();
+      return std::nullopt;
+    }
     if (options_.offsets && (!output_.usable() || output_.look_whether_closed())) return std::nullopt;
     if (got == Input::Got::nothing) {
       wait_for_acknowledgements(kLookAtDisk);
@@ -256,8 +264,25 @@ bool Publisher::persisted_elsewhere(const Partition& partition) const {
   return LockProbe(partition.paths().role_lock()).held(0);
 }
 
-int Publisher::report_losses() const {
-  if (acks_.dropped_count() + acks_.lost_count() == 0) return exit_code::kDone;
+// Whoever counts on the offsets must not take those that he has for all: of a reader that left, he knows; of this one he can't.
+void Publisher::check_all_printed() const {
+  if (!output_.gave_up()) return;
+  throw Failure(
+      exit_code::kEnvironment,
+      fmt::format("not all offsets were printed, because whoever reads standard output took nothing for 5 s after "
+                  "the request to stop; all {} records are in topic {}, and `spillway sub --offsets` shows where",
+                  count_, topic_.name()));
+}
+
+// What stands without its end when the input ends by itself is a record; when we are told to stop it may be half of one.
+void Publisher::tell_unfinished() const {
+  if (input_.pending().empty()) return;
+  note(fmt::format("pub: an unfinished {} of {} bytes was not sent, because the request to stop came before its end",
+                   options_.frames ? "frame" : "line", input_.pending().size()));
+}
+
+void Publisher::report_losses() const {
+  if (acks_.dropped_count() + acks_.lost_count() == 0) return;
   std::string sentence;
   if (acks_.dropped_count() > 0) {
     sentence = fmt::format("{} of {} records were dropped, because the ring of topic {} was full (on-full drop_new)",
