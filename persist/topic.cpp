@@ -44,6 +44,11 @@ void check_consumer(const TopicConfig& config, const ConsumerOptions& options) {
   if (options.read_up_to == ReadUpTo::durable && config.ephemeral) {
     refuse("nothing of the ephemeral topic " + config.name + " is ever durable; read up to committed");
   }
+  if (options.read_up_to == ReadUpTo::durable && config.sync == SyncPolicy::none) {
+    refuse("topic " + config.name +
+           " is never synced (sync none), so that a reader up to durable would wait for ever; read " +
+           "up to committed, or use a topic that syncs");
+  }
   if (options.gating && (!config.ephemeral || config.on_full != OnFull::block)) {
     refuse("only an ephemeral topic that blocks when full has gates, and " + config.name + " is " +
            (config.ephemeral ? "on-full " + std::string(name_of(config.on_full)) : std::string("persistent")));

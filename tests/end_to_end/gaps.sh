@@ -69,6 +69,9 @@ expect 0 spillway create e --ephemeral --ring 64KiB --on-full overwrite
 expect 2 spillway pub e --exclusive --ack written <<<x
 expect 2 spillway pub e --exclusive --ack durable <<<x
 expect 2 spillway sub e --read-up-to durable --until-end
+expect 0 spillway create unsynced --ring 64KiB --segment 64KiB --sync none
+expect 2 spillway sub unsynced --read-up-to durable --until-end
+says 'sync none'
 expect 2 spillway verify e
 expect 0 spillway pub e --exclusive < <(seq 100000)
 expect 3 spillway sub e --from 0 --until-end

@@ -297,7 +297,7 @@ TEST_CASE("a cursor beyond all that was ever appended is refused, not passed ove
 TEST_CASE("reading up to durable delivers nothing that is not synced", "[threads]") {
   const Place place;
   TopicOptions options = small();
-  options.sync = SyncPolicy::none;
+  options.sync_interval_ms = 3'600'000;  // on demand only
   Topic topic = place.domain().open_or_create("orders", options);
   SharedProducer producer = topic.shared_producer();
   Consumer careful = topic.consumer({.from = From::earliest, .read_up_to = ReadUpTo::durable});
@@ -461,4 +461,24 @@ TEST_CASE("a consumer that can't gate is refused instead of reading without a ga
     INFO(e.what());
     CHECK(e.code() == Code::no_slot);
   }
+}
+
+TEST_CASE("reading up to durable is refused where nothing syncs, instead of waiting for ever") {
+  const Place place;
+  const Domain domain = place.domain();
+  const auto refused = [](const Topic& topic) {
+    try {
+      topic.consumer({.read_up_to = ReadUpTo::durable});
+    } catch (const Error& e) {
+      INFO(e.what());
+      CHECK(e.code() == Code::invalid_argument);
+      return true;
+    }
+    return false;
+  };
+  TopicOptions unsynced = small();
+  unsynced.sync = SyncPolicy::none;
+  CHECK(refused(domain.open_or_create("unsynced", unsynced)));
+  CHECK(refused(domain.open_or_create("in-memory", {.ring = 64 * kKiB, .ephemeral = true})));
+  CHECK_FALSE(refused(domain.open_or_create("synced", small())));
 }
