@@ -15,6 +15,7 @@
 #include "spillway/ipc/space.h"
 #include "spillway/persist/lifecycle.h"
 #include "spillway/persist/recovery.h"
+#include "spillway/persist/segment_row.h"
 #include "spillway/persist/segment_store.h"
 
 namespace spillway {
@@ -184,6 +185,37 @@ std::string damage_in_the_way(const std::string& directory, const LogIdentity& l
   return {};
 }
 
+// Bytes of [from, to) that were never in any file: between two rings after a crash, and where whole segments lie inside what
+// was overwritten. A header is read where a segment does not follow the one before, and nowhere else.
+std::uint64_t gap_bytes(const std::string& directory, const LogIdentity& log, Offset from, Offset to) {
+  SegmentRow row(directory, log);
+  const std::vector<Offset> bases(row.bases().begin(), row.bases().end());  // asking for a place may list them again
+  const Offset ring_begin = row.horizon() ? row.horizon()->begin : 0;
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < bases.size(); ++i) {
+    // Behind the newest one lies what the ring has not written yet, or the gap before a ring that has written nothing.
+    const Offset next = std::min(i + 1 < bases.size() ? bases[i + 1] : std::max(ring_begin, bases[i]), to);
+    if (next <= std::max(from, bases[i] + log.segment_bytes)) continue;
+    const Offset begin = std::max(from, bases[i]);
+    const SegmentRow::Place place = row.place(begin, next);
+    bytes += next - (place.what == SegmentRow::Place::What::data ? place.end : begin);
+  }
+  return bytes;
+}
+
+// The same of what a look has found, as far as this user may read the directory.
+std::uint64_t kept_bytes(const PartitionStat& stat, const PartitionPaths& paths, const TopicConfig& config) {
+  const Offset begin = std::min(stat.retained_begin, stat.committed_end);
+  const std::uint64_t bytes = stat.committed_end - begin;
+  if (config.ephemeral) return bytes;
+  try {
+    const LogIdentity log = LogIdentity::of(config, stat.partition);
+    return bytes - std::min(bytes, gap_bytes(paths.data, log, begin, stat.committed_end));
+  } catch (const Error&) {
+    return bytes;
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(ProducerMode value) noexcept {
@@ -294,6 +326,7 @@ PartitionStat PartitionObserver::look_at_ring() const {
     stat.retained_begin = oldest_boundary(*ring_, 0);
     stat.durable_end = stat.written_end = stat.reclaimable_end = stat.begin;
   }
+  stat.kept_bytes = kept_bytes(stat, paths_, config_);
   stat.dropped = control.notices.dropped.load(kRelaxed);
   stat.gap_count = control.persister.gap_count.load(kRelaxed);
   stat.mode = control.notices.mode.load(kRelaxed);
@@ -335,6 +368,7 @@ PartitionStat PartitionObserver::look_at_disk() const {
   stat.written_end = stat.committed_end = stat.reserved_end = log.end;
   stat.reclaimable_end = log.end;
   stat.horizon = std::max(log.horizon, log.end);
+  stat.kept_bytes = kept_bytes(stat, paths_, config_);
   return stat;
 }
 

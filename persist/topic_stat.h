@@ -80,8 +80,9 @@ struct PartitionStat {
   Offset reserved_end = 0;
   Offset reclaimable_end = 0;
   Offset horizon = 0;
-  std::uint64_t dropped = 0;               // records refused by drop_new
-  std::uint64_t gap_count = 0;             // ranges overwritten before they could be written
+  std::uint64_t kept_bytes = 0;  // of the log: retained_begin to committed_end without the gaps between segments
+  std::uint64_t dropped = 0;     // records refused by drop_new
+  std::uint64_t gap_count = 0;   // ranges overwritten before they could be written
   ProducerMode mode = ProducerMode::none;  // of the last writers
   PersisterStat persister;
   std::vector<ProducerStat> producers;

@@ -289,3 +289,29 @@ TEST_CASE("a ring that was deleted under a living writer is shown as elsewhere, 
     CHECK_FALSE(scene.look().ring_elsewhere);
   }
 }
+
+TEST_CASE("the gap that a crash leaves between two rings is not kept") {
+  const Scene scene;
+  scene.create(small());
+  const auto append = [](const Topic& topic) {
+    SharedProducer producer = topic.shared_producer();
+    for (int i = 0; i < 1000; ++i) REQUIRE(producer.append(std::string(100, 'x')));
+    REQUIRE(topic.wait_durable_latest(60s) == Durable::yes);
+  };
+  append(scene.place.domain().open("t"));
+  const std::uint64_t once = scene.look().kept_bytes;
+  CHECK(once >= 100'000);
+  CHECK(once == scene.look().committed_end);
+  scene.place.lose_rings();
+  CHECK(scene.look().kept_bytes == once);  // without a ring it is what is on disk
+  {
+    // A ring of which nothing is written yet, and later one with segments.
+    const Domain domain = scene.domain();
+    SharedProducer producer = domain.open("t").shared_producer();
+    CHECK(scene.look().kept_bytes == once);
+  }
+  append(scene.place.domain().open("t"));
+  const PartitionStat stat = scene.look();
+  CHECK(stat.committed_end - stat.retained_begin >= kGiB);
+  CHECK(stat.kept_bytes == once + (stat.committed_end - stat.begin));
+}

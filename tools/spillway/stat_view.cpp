@@ -88,6 +88,7 @@ Json partition_json(const PartitionView& view, bool ephemeral) {
                    {"reserved_end", s.reserved_end},
                    {"horizon", on_disk(s.horizon)},
                    {"reclaimable_end", on_disk(s.reclaimable_end)},
+                   {"kept_bytes", s.kept_bytes},
                    {"dropped", s.dropped},
                    {"gap_count", s.gap_count},
                    {"mode", name_of(s.mode)},
@@ -149,8 +150,7 @@ void add_watermarks(std::string& text, const PartitionView& view, bool ephemeral
     const std::string lag = end < s.committed_end ? format_size(s.committed_end - end) + " behind" : "";
     return speed + (speed.empty() || lag.empty() ? "" : ", ") + lag;
   };
-  line("retained_begin", s.retained_begin,
-       format_size(s.committed_end - std::min(s.retained_begin, s.committed_end)) + " kept");
+  line("retained_begin", s.retained_begin, format_size(s.kept_bytes) + " kept");
   if (!ephemeral) {
     line("durable_end", s.durable_end, behind(s.durable_end, &PartitionStat::durable_end));
     line("written_end", s.written_end, behind(s.written_end, &PartitionStat::written_end));
