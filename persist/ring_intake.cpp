@@ -12,8 +12,10 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kWalkAheadBytes = 2 * kMiB;
-constexpr std::uint64_t kMuchBytes = kMiB;  // a backlog worth taking although nobody asks
+constexpr std::uint64_t kWalkAheadBytes =
+    512 * kKiB;  // so little that what was walked over is still in the cache when taken
+constexpr std::uint64_t kMuchBytes = 256 * kKiB;     // a backlog worth taking although nobody asks
+constexpr std::uint64_t kBeingWritten = 128 * kKiB;  // so close to reserved_end lines are left to the producers
 // Two mebibytes under way: enough to keep a disk busy, and little enough that an index block and a sync, which queue up
 // behind them, come back while the ring still has room (measured: ARCHITECTURE.md, Decisions).
 constexpr std::size_t kPiecesMax = 8;
@@ -53,6 +55,7 @@ RingIntake::Look RingIntake::look() noexcept {
   const Offset before = known_end_;
   const Offset limit = taken_end() + kWalkAheadBytes;
   if (known_end_ >= limit) return Look::enough;
+  fetch(limit);
   Walk walk = walk_committed(partition_, known_end_, limit);
   // One claim may be larger than what is walked ahead.
   if (walk.status == WalkStatus::boundary && walk.end == known_end_) {
@@ -66,6 +69,15 @@ RingIntake::Look RingIntake::look() noexcept {
     case WalkStatus::unsupported: return known_end_ > before ? Look::found : Look::corrupt;
   }
   return known_end_ > before ? Look::found : Look::nothing_new;
+}
+
+// Asks for all lines of what is walked over next, so that they come side by side from the core that wrote them: walking asks
+// for one header after the other, and the copy finds them in the cache, too.
+void RingIntake::fetch(Offset limit) const noexcept {
+  // relaxed: only a guess of what is worth it.
+  const Offset reserved = partition_.control().claims.reserved_end.load(std::memory_order_relaxed);
+  const Offset end = std::min(limit, reserved - std::min(reserved, kBeingWritten));
+  for (Offset at = align_down(known_end_, kCacheLine); at < end; at += kCacheLine) prefetch(partition_.at(at));
 }
 
 int RingIntake::take(Offset urgent_end) noexcept try {

@@ -86,6 +86,7 @@ class RingIntake {
   bool quiet() const noexcept;  // little is under way
 
  private:
+  void fetch(Offset limit) const noexcept;
   int take_piece(Offset cut) noexcept;
   bool fill(Piece& piece, Offset cut, int& error) noexcept;
   bool begin_piece(Offset at, int& error, Piece& piece) noexcept;

@@ -77,7 +77,8 @@ void CheckedQueue::see_twin(const Operation& o, int fd) {
 
 bool CheckedQueue::submit_write(int fd, const std::byte* from, std::size_t bytes, std::uint64_t file_pos,
                                 std::uint64_t tag) noexcept {
-  Operation o{what_of(file_pos), path_of(fd), file_pos, file_pos + bytes, {from, from + bytes}, next_number_++, {}};
+  Operation o{what_of(file_pos),    path_of(fd),    file_pos, file_pos + bytes,
+              {from, from + bytes}, next_number_++, {},       from};
   if (o.what == What::index) see_twin(o, fd);
   check_write(o);
   remember(o, fd);
@@ -90,7 +91,7 @@ bool CheckedQueue::submit_read(int fd, std::byte* to, std::size_t bytes, std::ui
 }
 
 bool CheckedQueue::submit_sync(int fd, std::uint64_t tag) noexcept {
-  Operation o{What::sync, path_of(fd), 0, 0, {}, next_number_++, {}};
+  Operation o{What::sync, path_of(fd), 0, 0, {}, next_number_++, {}, nullptr};
   for (const auto& [other_tag, other] : operations_) {
     if (other.file == o.file && other.what == What::index) violations.push_back("a sync with an index write under way");
   }
@@ -198,6 +199,10 @@ bool CheckedQueue::next(Deadline deadline, Completion& completion) noexcept {
   if (!found) return false;
   const auto operation = operations_.find(completion.tag);
   if (operation != operations_.end()) {
+    const Operation& o = operation->second;
+    if (o.from != nullptr && std::memcmp(o.from, o.bytes.data(), o.bytes.size()) != 0) {
+      violations.push_back("bytes changed while they were being written");
+    }
     note(operation->second, completion.error);
     operations_.erase(operation);
   }

@@ -65,6 +65,7 @@ class CheckedQueue final : public IoQueue {
     std::vector<std::byte> bytes;
     std::uint64_t number;                     // in the order of all submissions and completions
     std::map<std::uint64_t, Block> covers{};  // a sync: what it will have made durable
+    const std::byte* from = nullptr;          // where the bytes of a write lie
   };
   struct File {
     std::map<std::uint64_t, Block> written;                  // blocks that no completed sync covers as they are
