@@ -95,9 +95,8 @@ std::optional<RingPlan> plan_ring(const RingLook& look, const TopicConfig& confi
                                                            ? "nobody uses it; what it holds is written to disk first"
                                                            : "nobody uses it; all it holds is on disk"};
     case RingLook::What::damaged:
-      return RingPlan{
-          CleanAction::set_aside,
-          "it is damaged, or what it says is on disk is not; what can be read of the rest is written first"};
+      return RingPlan{CleanAction::set_aside,
+                      "it is damaged, so not all that was committed can be read; what can be is written to disk first"};
     case RingLook::What::other: break;
   }
   if (!look.has_bytes) return RingPlan{CleanAction::remove, "the log went on without it, and all it holds is on disk"};
@@ -276,18 +275,25 @@ std::optional<std::string> set_aside(const std::vector<std::string>& files) {
   return std::nullopt;
 }
 
-// With the writers' lock held: whether the files are still what the plan took them for.
-bool still_so(const CleanItem& item, const PartitionPaths& paths, const TopicConfig& config) {
+// With the writers' lock held: nothing if the files are still what the plan took them for, else what is in the way.
+std::optional<std::string> why_not_now(const CleanItem& item, const PartitionPaths& paths, const TopicConfig& config) {
+  const std::string changed = "it has changed by now";
   const auto has = [&](const std::string& file) {
     return std::find(item.files.begin(), item.files.end(), file) != item.files.end();
   };
   if (has(paths.ring)) {
-    if (!file_exists(paths.ring)) return false;
+    if (!file_exists(paths.ring)) return changed;
     const RingLook look = look_at_ring(paths, config, item.partition);
     const auto plan = plan_ring(look, config);
-    return plan && plan->action == item.action && !(item.action == CleanAction::persist_and_remove && look.has_bytes);
+    if (!plan || plan->action != item.action) return changed;
+    if (item.action != CleanAction::persist_and_remove) return std::nullopt;
+    if (look.has_bytes) return changed;
+    if (!look.differs) return std::nullopt;
+    return "its segments don't hold all that it holds and that was on disk once, so it stays; `spillway verify " +
+           item.topic + "` names what is damaged there";
   }
-  return !(has(paths.control) || has(paths.consumers)) || !file_exists(paths.ring);
+  const bool ring_made = (has(paths.control) || has(paths.consumers)) && file_exists(paths.ring);
+  return ring_made ? std::optional(changed) : std::nullopt;
 }
 
 }  // namespace
@@ -322,7 +328,7 @@ std::optional<std::string> apply_clean(const Domain& domain, const CleanItem& it
   // Until the lock is released nobody can attach for writing, and no ring can be made.
   const FileLock lock = lock_alone(paths);
   if (!lock || consumers_live(paths)) return "somebody uses it by now";
-  if (!still_so(item, paths, config)) return "it has changed by now";
+  if (auto why_not = why_not_now(item, paths, config)) return why_not;
   if (item.action == CleanAction::set_aside) return set_aside(item.files);
   for (const std::string& file : item.files) remove_file(file);
   return std::nullopt;

@@ -88,12 +88,13 @@ void look_at_log(const Partition& ring, const TopicConfig& config, RingLook& loo
   const bool overwrites = config.on_full == OnFull::overwrite;
   const bool from_durable = config.sync != SyncPolicy::none && !overwrites;
   const Offset from = (from_durable ? area.durable_end : area.written_end).load(std::memory_order_acquire);
-  const WalkStatus rest = walk_committed(ring, from, kOffsetEnd).status;
   look.has_bytes = committed.end > area.durable_end.load(std::memory_order_acquire);
-  const bool readable = rest == WalkStatus::boundary || (overwrites && rest == WalkStatus::lapped);
-  if (committed.status != WalkStatus::boundary || !readable || !on_disk(ring, config, std::min(from, committed.end))) {
-    look.what = RingLook::What::damaged;
-  }
+  const bool rest_readable = overwrites || walk_committed(ring, from, kOffsetEnd).status == WalkStatus::boundary;
+  const Walk whole = walk_committed(ring, oldest_boundary(ring, 0), kOffsetEnd);
+  const bool readable =
+      committed.status == WalkStatus::boundary && whole.status == WalkStatus::boundary && rest_readable;
+  if (!readable) look.what = RingLook::What::damaged;
+  look.differs = !on_disk(ring, config, std::min(from, committed.end));
 }
 
 }  // namespace

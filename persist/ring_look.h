@@ -17,11 +17,12 @@ struct RingLook {
     no_ring,  // a file that is none, of whatever version
     strange,  // may be one, but can't be attached to: another version's, or damaged
     ours,     // the log goes on in it
-    damaged,  // ... but not all of it can be read, or it differs from what it says is on disk
+    damaged,  // ... but not all of it can be read
     other,    // the log went on without it
   };
   What what = What::unknown;
   bool has_bytes = false;  // committed ones that no segment holds, or that can't be excluded
+  bool differs = false;    // ours: the segments don't hold what it says that they do
   std::string problem;     // unknown, no_ring, strange: why
 };
 

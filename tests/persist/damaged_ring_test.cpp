@@ -191,6 +191,17 @@ TEST_CASE("a ring is set aside where the segments beside it were put back to an 
   CHECK(scene.records() == numbers(0, 10));
 }
 
+TEST_CASE("a ring stays where its segments have lost what it holds", "[threads]") {
+  const Scene scene;
+  scene.publish(0, 10);
+  spillway_test::flip_bit(scene.partition / segment_name(0), log_pos(0, 40));
+  const std::vector<std::string> left = scene.clean();
+  REQUIRE(left.size() == 1);
+  CHECK(left[0].find("verify") != std::string::npos);
+  CHECK(fs::exists(scene.ring));
+  CHECK(scene.records() == numbers(0, 10));
+}
+
 TEST_CASE("a ring without which the log went on is removed once the segments hold all of it", "[threads]") {
   const Scene scene;
   scene.publish(0, 10);
