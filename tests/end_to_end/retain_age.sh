@@ -35,7 +35,7 @@ watch_second_go() {
 expect 0 spillway create second --retain-age 1
 expect 0 spillway create second
 expect 2 spillway create second --retain-age 2
-says 'retain-age 1 (2 was asked for)'
+says 'retain-age 1 \(2 was asked for\)'
 expect 2 spillway create no_age --retain-age 2
 expect 2 spillway create memory --ephemeral --retain-age 1
 says 'ephemeral'

@@ -83,7 +83,8 @@ void let_age(Scene& scene) {
   const auto partition = topic.state().writing(0);
   const auto expired = [&] { return scene.ends().retained > 0; };
   if (!points::is_copy() && !eventually(expired)) fail("nothing expired");
-  auto producer = topic.exclusive_producer(kPatient);
+  // Shared, because who looks whether the log goes on may come before it.
+  auto producer = topic.shared_producer(kPatient);
   scene.wait_durable(topic, scene.append(producer, kVictim, 3000).end);
 }
 
