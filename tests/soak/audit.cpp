@@ -21,8 +21,7 @@ void Auditor::audit(std::size_t lane, bool with_ring, const std::function<void()
   const std::uint32_t partition = plan_.lanes[lane].partition;
   const Domain domain = places_.domain(StandBy::never);
   Consumer consumer = domain.open(plan_.topic_of(lane).name).consumer({.partition = partition, .from = From::earliest});
-  const Offset begin = consumer.offset(partition);
-  ledger_.begin_audit(lane, begin);
+  ledger_.begin_audit(lane, consumer.offset(partition));
   for (bool done = false; !done;) {
     const PollResult result = consumer.poll(
         [&](const Record& record) {
@@ -33,7 +32,10 @@ void Auditor::audit(std::size_t lane, bool with_ring, const std::function<void()
           }
           ledger_.audit_record(record.offset(), *id);
         },
-        [&](const Gap& gap) { ledger_.audit_gap(gap.from, gap.to, gap.cause); });
+        [&](const Gap& gap) {
+          if (gap.cause == GapCause::expired) mark(lane);
+          ledger_.audit_gap(gap.from, gap.to, gap.cause);
+        });
     const bool at_end = result.records == 0 && (result.state == PollState::idle || result.state == PollState::end);
     const bool reading = result.records != 0 || at_end || result.state == PollState::replay ||
                          result.state == PollState::live || result.state == PollState::held_by_dead;
@@ -44,8 +46,7 @@ void Auditor::audit(std::size_t lane, bool with_ring, const std::function<void()
     done = at_end && (!with_ring || consumer.offset(partition) >= ledger_.acknowledged_end(lane));
     step();
   }
-  ledger_.end_audit(consumer.offset(partition), with_ring);
-  ledger_.prune(lane, begin);
+  ledger_.prune(lane, ledger_.end_audit(consumer.offset(partition), with_ring));
 }
 
 void Auditor::verify(std::size_t topic) const {

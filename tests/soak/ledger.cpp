@@ -293,6 +293,13 @@ void Ledger::audit_record(Offset offset, Identity id) {
 void Ledger::audit_gap(Offset from, Offset to, GapCause cause) {
   Lane& lane = lanes_[audited_];
   const std::string what = "an audit was told of a gap " + range(from, to) + ", " + std::string(name_of(cause));
+  if (cause == GapCause::expired) {
+    // Age goes on under an audit, which then begins where the log does.
+    const bool by_age = plan_.topic_of(audited_).options.retain_age_s.has_value();
+    if (!by_age || to > lane.marks.retained_begin) broken(audited_, what);
+    ++counts_.gaps[std::string(name_of(cause))];
+    return begin_audit(audited_, to);
+  }
   pass(audited_, audit_, from, "an audit");
   const bool overwritten = cause == GapCause::overwritten && plan_.topic_of(audited_).overwrites();
   if (!overwritten && cause != GapCause::crash) broken(audited_, what);
@@ -327,12 +334,12 @@ std::vector<std::pair<Offset, Ledger::GapRange>> Ledger::merged(const std::map<O
   return result;
 }
 
-void Ledger::end_audit(Offset position, bool whole) {
+Offset Ledger::end_audit(Offset position, bool whole) {
   Lane& lane = lanes_[audited_];
   pass(audited_, audit_, position, "an audit");
   if (!whole) {
     check_nothing_durable(audited_, position, UINT64_MAX, "an audit without a ring");
-    return;
+    return audit_.begin;
   }
   const auto rest = lane.claims.lower_bound(audit_.next);
   if (rest != lane.claims.end()) {
@@ -359,6 +366,7 @@ void Ledger::end_audit(Offset position, bool whole) {
       broken(audited_, "a reader was told of a gap " + range(from, to) + " that is none to an audit");
     }
   }
+  return audit_.begin;
 }
 
 void Ledger::prune(std::size_t lane, Offset begin) {

@@ -81,8 +81,10 @@ class Ledger {
   // `whole`: it read with a ring, so that all that is known must be there; else only what is durable.
   void begin_audit(std::size_t lane, Offset position);
   void audit_record(Offset offset, Identity id);
+  // One that expired needs the lane's marks of afterwards.
   void audit_gap(Offset from, Offset to, GapCause cause);
-  void end_audit(Offset position, bool whole);
+  // Returns where what was audited begins.
+  Offset end_audit(Offset position, bool whole);
   // What lies before is gone by right.
   void prune(std::size_t lane, Offset begin);
 
