@@ -130,9 +130,16 @@ void Ledger::deliver(std::size_t lane, StreamState& stream, Offset offset, Ident
   }
   pass(lane, stream, offset, who);
   auto& claims = lanes_[lane].claims;
-  auto claim = claims.upper_bound(offset);
-  if (claim != claims.begin()) --claim;
-  const bool within = claim != claims.end() && claim->first <= offset && offset < claim->second.end;
+  const auto claim_at = [offset](std::map<Offset, Claim>& among) {
+    const auto behind = among.upper_bound(offset);
+    return behind != among.begin() && offset < std::prev(behind)->second.end ? std::prev(behind) : among.end();
+  };
+  auto claim = claim_at(claims);
+  bool within = claim != claims.end();
+  if (auto& gone = lanes_[lane].overwritten; !within) {
+    claim = claim_at(gone);
+    within = claim != gone.end();
+  }
   if (within && claim->first < stream.begin && first) {
     // A cursor may have been stored in the middle of a batch.
     const std::uint64_t index = id - claim->second.first;
@@ -312,6 +319,7 @@ void Ledger::audit_gap(Offset from, Offset to, GapCause cause) {
   if (!overwritten && lane.durable_at_losses.empty() && first != last) {
     broken(audited_, what + ", and no ring was lost that had " + describe(*first));
   }
+  if (overwritten) lane.overwritten.insert(first, last);
   lane.claims.erase(first, last);
   audit_gaps_[from] = {to, cause};
   audit_.next = to;
@@ -345,9 +353,17 @@ Offset Ledger::end_audit(Offset position, bool whole) {
   if (rest != lane.claims.end()) {
     broken(audited_, "an audit ended at " + std::to_string(position) + ", before " + describe(*rest));
   }
+  // Where the log begins amid what was overwritten, a ring may have the rest of that still, which then is no gap to an audit.
+  Offset begin = audit_.begin;
+  for (const auto& [from, gap] : lane.gaps) {
+    if (from > begin || gap.to <= begin || gap.cause != GapCause::overwritten) continue;
+    audit_gaps_.erase(audit_gaps_.lower_bound(from), audit_gaps_.lower_bound(gap.to));
+    audit_gaps_[from] = gap;
+    begin = gap.to;
+  }
   // What was a gap stays one, and nothing else becomes one but the end of a ring that was lost, or of what was overwritten.
   const Offset checked = lane.gaps.empty() ? 0 : std::prev(lane.gaps.end())->second.to;
-  const auto before = merged(lane.gaps, audit_.begin, checked), now = merged(audit_gaps_, audit_.begin, checked);
+  const auto before = merged(lane.gaps, begin, checked), now = merged(audit_gaps_, begin, checked);
   const auto same = [](const auto& a, const auto& b) {
     return a.first == b.first && a.second.to == b.second.to && a.second.cause == b.second.cause;
   };
@@ -357,12 +373,12 @@ Offset Ledger::end_audit(Offset position, bool whole) {
   lane.gaps = audit_gaps_;
   lane.acknowledged_end = std::min(lane.acknowledged_end, std::max(position, audit_.next));
   for (const auto& [from, to] : std::exchange(lane.unproven, {})) {
-    const Offset begin = std::max(from, audit_.begin);
-    Offset proven = begin;
+    if (from < audit_.begin && plan_.topic_of(audited_).overwrites()) continue;
+    Offset proven = std::max(from, audit_.begin);
     for (const auto& [gap_from, gap] : lane.gaps) {
       if (gap_from <= proven && gap.to > proven) proven = gap.to;
     }
-    if (to > begin && proven < to) {
+    if (proven < to) {
       broken(audited_, "a reader was told of a gap " + range(from, to) + " that is none to an audit");
     }
   }
@@ -376,6 +392,7 @@ void Ledger::prune(std::size_t lane, Offset begin) {
     if (claim->second.durable || claim->second.end <= l.durable_end) counts_.durable += claim->second.count;
   }
   l.claims.erase(l.claims.begin(), end);
+  l.overwritten.erase(l.overwritten.begin(), l.overwritten.lower_bound(begin));
   std::erase_if(l.found, [&](const auto& found) { return found.second < begin; });
   std::erase_if(l.gaps, [&](const auto& gap) { return gap.second.to <= begin; });
 }

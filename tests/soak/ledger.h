@@ -98,6 +98,7 @@ class Ledger {
   };
   struct Lane {
     std::map<Offset, Claim> claims;
+    std::map<Offset, Claim> overwritten;              // those an audit had no more: a ring may have some of them yet
     std::map<Identity, Offset> found;                 // records of unknown outcome
     std::map<Offset, GapRange> gaps;                  // as the last audit had them
     std::vector<std::pair<Offset, Offset>> unproven;  // gaps told to others that the next audit has to bear out
