@@ -144,7 +144,7 @@ expect 2 spillway describe orders
 expect 2 spillway delete orders --yes
 
 # Not while somebody uses it, who is named.
-in_background reader sub kept
+in_background reader sub kept --from earliest
 expect 0 spillway pub kept <<<x
 until_true has_lines 1 reader.out
 expect 2 spillway delete kept --yes
