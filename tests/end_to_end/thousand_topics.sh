@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A thousand topics in one domain, all persisted by one daemon: made, written to, read live, listed and stopped cleanly. What
 # they take of /dev/shm and of descriptors is no more than the machine's ordinary limits give.
+# [large]
 # Method: rings of 64 KiB, so that all of it fits into 300 MiB, and the soft limit of open files of an ordinary login, 1024.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 

@@ -267,9 +267,10 @@ std::uint64_t seed_of_today() {
 void live_with_all(const std::vector<Flip>& flips, bool payload_too, bool may_lose_disk) {
   const InMemory in_memory;
   std::map<int, unsigned> verdicts;
-  unsigned number = 0;
-  for (const Flip& flip : flips) {
-    const Offset begin = number++ % 2 == 0 ? 0 : kFourGiB - 128 * kKiB;
+  const std::size_t first = std::random_device{}() % spillway_test::kTriedLess;
+  for (std::size_t i = first; i < flips.size(); i += spillway_test::kTriedLess) {
+    const Flip& flip = flips[i];
+    const Offset begin = i / spillway_test::kTriedLess % 2 == 0 ? 0 : kFourGiB - 128 * kKiB;
     INFO((flip.ring ? "ring" : "control") << " byte " << flip.file_pos << " bit " << flip.bit << " begin " << begin);
     const int result = result_of(in_child([&] { return life_with(flip, begin, payload_too); }));
     ++verdicts[result];
