@@ -23,6 +23,7 @@
 #include "support/catch.h"
 #include "support/open_partition.h"
 #include "support/simulated_disk.h"
+#include "support/tried_less.h"
 
 namespace spillway::test {
 namespace {
@@ -481,26 +482,26 @@ std::size_t cut_and_recover(const TopicOptions& options, std::uint64_t seed, std
   return first.failures();
 }
 
-constexpr std::uint64_t kLives = 40 / spillway_test::kTriedLess;
+std::uint64_t lives() { return 40 / spillway_test::tried_less(); }
 
 }  // namespace
 
 TEST_CASE("power is cut at any change of the disk, and again while the log recovers and lives on") {
-  const std::uint64_t seed = GENERATE(range<std::uint64_t>(1, kLives + 1)) + first_seed();
+  const std::uint64_t seed = GENERATE(range<std::uint64_t>(1, lives() + 1)) + first_seed();
   std::mt19937_64 random(seed);
   CHECK(cut_and_recover(options_of(random), seed, 25, false) == 0);
 }
 
 // Until a failed sync is made good nothing of what it was to cover is promised; the ring is where it is written from again.
 TEST_CASE("a disk that fails every now and then is retried from the ring, and then loses power") {
-  const std::uint64_t seed = GENERATE(range<std::uint64_t>(1, kLives + 1)) + first_seed();
+  const std::uint64_t seed = GENERATE(range<std::uint64_t>(1, lives() + 1)) + first_seed();
   std::mt19937_64 random(seed);
   TopicOptions options = options_of(random);
   options.on_full = OnFull::block;  // elsewhere what a failed sync was to cover may be lost, and waits are told
   if (options.sync == SyncPolicy::none) options.sync = SyncPolicy::interval;
   static std::size_t failures = 0;
   failures += cut_and_recover(options, seed, 10, true);
-  if (seed == kLives + first_seed()) CHECK(failures >= kLives / 4);
+  if (seed == lives() + first_seed()) CHECK(failures >= lives() / 4);
 }
 
 }  // namespace spillway::test

@@ -20,6 +20,7 @@
 #include "spillway/persist/verify.h"
 #include "support/catch.h"
 #include "support/log_builder.h"
+#include "support/tried_less.h"
 
 using namespace spillway;
 using namespace spillway_test;
@@ -225,7 +226,7 @@ TEST_CASE("damage: of 12,000 random flips in segment data every one is detected,
           INFO(text_of(r));
           REQUIRE(r.sound());
         }
-        for (unsigned i = 0; i < 1'500 / spillway_test::kTriedLess;) {
+        for (unsigned i = 0; i < 1'500 / spillway_test::tried_less();) {
           const Offset base = scene.bases[random() % scene.bases.size()];
           const Offset offset = base + random() % kSegment;
           const Offset range = range_begin_of(offset);
@@ -271,7 +272,7 @@ TEST_CASE("damage: of 12,000 random flips in segment data every one is detected,
   }
   std::cerr << "damage: " << flips << " flips: " << gaps << " gaps, " << in_padding << " in padding, " << cut
             << " at a torn end, " << undetected << " undetected; " << harmless << " where nothing counts\n";
-  CHECK(flips == 8 * (1'500 / spillway_test::kTriedLess));
+  CHECK(flips == 8 * (1'500 / spillway_test::tried_less()));
 }
 
 TEST_CASE("damage: a record, a batch and the body of padding at a log's end are not forgotten by verify") {

@@ -18,6 +18,7 @@
 #include "support/catch.h"
 #include "support/log_builder.h"
 #include "support/open_partition.h"
+#include "support/tried_less.h"
 
 using namespace spillway;
 using namespace spillway::test;
@@ -267,10 +268,11 @@ std::uint64_t seed_of_today() {
 void live_with_all(const std::vector<Flip>& flips, bool payload_too, bool may_lose_disk) {
   const InMemory in_memory;
   std::map<int, unsigned> verdicts;
-  const std::size_t first = std::random_device{}() % spillway_test::kTriedLess;
-  for (std::size_t i = first; i < flips.size(); i += spillway_test::kTriedLess) {
-    const Flip& flip = flips[i];
-    const Offset begin = i / spillway_test::kTriedLess % 2 == 0 ? 0 : kFourGiB - 128 * kKiB;
+  unsigned number = 0;
+  std::mt19937_64 dice(std::random_device{}());
+  for (const Flip& flip : flips) {
+    if (dice() % spillway_test::tried_less() != 0) continue;
+    const Offset begin = number++ % 2 == 0 ? 0 : kFourGiB - 128 * kKiB;
     INFO((flip.ring ? "ring" : "control") << " byte " << flip.file_pos << " bit " << flip.bit << " begin " << begin);
     const int result = result_of(in_child([&] { return life_with(flip, begin, payload_too); }));
     ++verdicts[result];

@@ -9,24 +9,9 @@ using Catch::Approx;  // where Catch2 2 has it
 #include <catch2/catch.hpp>
 #endif
 
-#include <cstddef>
 #include <iostream>
 
 namespace spillway_test {
-
-// What a test tries thousands of times, each time elsewhere, it tries that many times less under AddressSanitizer, which shows
-// what a way through the code does and not how often all goes well.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr std::size_t kTriedLess = 8;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr std::size_t kTriedLess = 8;
-#else
-inline constexpr std::size_t kTriedLess = 1;
-#endif
-#else
-inline constexpr std::size_t kTriedLess = 1;
-#endif
 
 // Set by SPILLWAY_SKIP, read by main: a run in which nothing failed and something was skipped exits 77, which
 // ctest reports as "Skipped". ctest runs one test case per process, so the verdict is that case's own.
