@@ -41,6 +41,7 @@ first=$(find "$SPILLWAY_DATA/t/0" -name '*.log' -printf '%f\n' | sort | head -n 
 for file in "$SPILLWAY_SHM/t/0.ring" "$SPILLWAY_SHM/t/0.control" "$SPILLWAY_SHM/t/0.consumers" "$SPILLWAY_DATA/t/topic.json" \
   "$SPILLWAY_DATA/t/0/horizon" "$SPILLWAY_DATA/t/0/$first" "$SPILLWAY_DATA/t/0/$last" "$SPILLWAY_DATA/t/cursors/c"; do
   for damage in truncated emptied zeroed random huge a_directory a_link missing; do
+    [ $((RANDOM % ${SPILLWAY_TRIED_LESS:-1})) -eq 0 ] || continue
     make_topic
     [ -e "$file" ] || fail "there is no $file"
     $damage "$file"

@@ -26,6 +26,9 @@ fail() {
 leftovers() { find "$scratch" "$rings" -mindepth 1 -name '.spillway-demo-*' -prune -print; }
 expect_clean() { [ -z "$(leftovers)" ] || fail "$1 left behind: $(leftovers)"; }
 
+# But for what the leak check of a sanitized process says of threads that end while it looks (io_uring's, say).
+silent() { ! grep -qv '^==[0-9]*==Unable to get registers from thread' "$1"; }
+
 # Waits up to a minute for the command "$@" to succeed.
 await() {
   local tries=0
@@ -49,7 +52,7 @@ last=$(tail -n 1 "$scratch/whole.out")
 [[ $last =~ ^demo:\ ok\ records=[1-9][0-9]*\ bytes=[1-9][0-9]*\ replayed=[1-9][0-9]*\ gaps=0\ lost=0\ torn=0$ ]] ||
   fail "last line: $last"
 grep -q stopped "$scratch/whole.out" || fail "the table never showed the slow consumer stopped"
-[ ! -s "$scratch/whole.err" ] || fail "it succeeded and wrote to standard error"
+silent "$scratch/whole.err" || fail "it succeeded and wrote to standard error"
 expect_clean "a demo that succeeded"
 
 # The same as JSON, and nothing else on standard output.
@@ -60,7 +63,7 @@ expect_clean "a demo with --json"
 
 # Whoever reads the table goes away: success, at once.
 "$SPILLWAY" demo --seconds 60 2>"$scratch/pipe.err" | head -n 1 >"$scratch/pipe.out" || fail "closed pipe: exit $?"
-[ ! -s "$scratch/pipe.err" ] || fail "a closed pipe is no reason to complain"
+silent "$scratch/pipe.err" || fail "a closed pipe is no reason to complain"
 expect_clean "a demo whose output was closed"
 
 # Interrupted.

@@ -62,7 +62,7 @@ kill -CONT "$gate"
 expect 0 spillway pub early <<<last
 until_true grep -qx last gate.out
 equal "$(head -n 1 gate.out)" 1
-[ ! -s gate.err ] || fail "it was told of a gap"
+silent gate.err # of a gap, say
 kill -TERM "$gate"
 ends_with 0 "$gate"
 
