@@ -325,8 +325,10 @@ Offset SegmentHistory::boundary_in_segment(Offset base, Offset offset) {
 
 std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to) {
   for (Offset range = align_up(from, kRangeBytes); range < to; range += kRangeBytes) {
-    // Of a range that goes on behind the padding all is checked with what follows.
-    if (range + kRangeBytes > to && to < limit()) break;
+    // Of a range that goes on behind the padding all is checked with what follows; a lost ring's last one does not.
+    const Offset limit_now = limit();
+    const bool goes_on = to < limit_now && row_.place(to, limit_now).what == SegmentRow::Place::What::data;
+    if (range + kRangeBytes > to && goes_on) break;
     const Candidates known = reader_.entries(range);
     if (known.count == 0) continue;
     // As much as the entry that covers more says, or the log's end: an older entry that holds would hide the rest.
