@@ -102,11 +102,16 @@ std::vector<std::string> list_directory(const std::string& path) {
     if (errno == ENOENT) return names;
     throw system_error(errno, "can't list " + path);
   }
+  // A list that an error has cut short must not be taken for the whole: of what is missing in it nobody would ever hear.
+  errno = 0;
   while (const struct dirent* entry = ::readdir(dir)) {
     const std::string name = entry->d_name;
     if (name != "." && name != "..") names.push_back(name);
+    errno = 0;
   }
+  const int error = errno;
   ::closedir(dir);
+  if (error != 0) throw system_error(error, "can't list " + path);
   std::sort(names.begin(), names.end());
   return names;
 }

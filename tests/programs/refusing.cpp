@@ -3,6 +3,7 @@
 //
 //   io_uring   io_uring_setup, io_uring_enter, io_uring_register
 //   newer      those, and membarrier and futex_waitv, which older profiles don't know either
+//   listing    getdents64: a directory opens, and can't be read
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@ namespace {
 constexpr unsigned kFutexWaitv = 449;  // older headers have no name for it
 
 std::vector<unsigned> calls_of(std::string_view group) {
+  if (group == "listing") return {SYS_getdents64};
   std::vector<unsigned> calls = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register};
   if (group == "newer") calls.insert(calls.end(), {SYS_membarrier, kFutexWaitv});
   return calls;
@@ -41,8 +43,8 @@ bool refuse(const std::vector<unsigned>& calls) {
 
 int main(int argc, char** argv) {
   const std::string_view group = argc > 2 ? argv[1] : "";
-  if (group != "io_uring" && group != "newer") {
-    std::fprintf(stderr, "usage: refusing io_uring|newer COMMAND [ARGUMENT ...]\n");
+  if (group != "io_uring" && group != "newer" && group != "listing") {
+    std::fprintf(stderr, "usage: refusing io_uring|newer|listing COMMAND [ARGUMENT ...]\n");
     return 2;
   }
   if (!refuse(calls_of(group))) {
