@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "spillway/core/bytes.h"
 #include "spillway/core/disk.h"
@@ -16,11 +17,22 @@
 namespace spillway {
 namespace {
 
+// What could not be read: the first of it is told.
+void note_unreadable(RecoveredLog& recovered, Offset at, int error) {
+  if (recovered.error == 0) {
+    recovered.error = error;
+    recovered.error_at = at;
+  }
+}
+
 // The largest durable_end that a valid entry of the segment names; nothing when no entry is valid.
-std::optional<Offset> durable_end_in(SegmentReader& reader, Offset base, std::uint64_t segment_bytes) {
+std::optional<Offset> durable_end_in(SegmentReader& reader, Offset base, std::uint64_t segment_bytes,
+                                     RecoveredLog& recovered) {
   std::optional<Offset> result;
   for (Offset range = base; range < base + segment_bytes; range += kRangeBytes) {
-    const Candidates found = reader.entries(range);
+    int error = 0;
+    const Candidates found = reader.entries(range, error);
+    if (error != 0) note_unreadable(recovered, range, error);
     for (unsigned i = 0; i < found.count; ++i) {
       result = std::max(result.value_or(0), found.entries[i].durable_end);
     }
@@ -31,10 +43,10 @@ std::optional<Offset> durable_end_in(SegmentReader& reader, Offset base, std::ui
 // The same over the newest segments of `bases`: two, or as many as it takes until an entry is valid. A writer that
 // has several small segments under way when it dies may leave the newest ones without any.
 std::optional<Offset> newest_durable_end(SegmentReader& reader, std::span<const Offset> bases,
-                                         std::uint64_t segment_bytes) {
+                                         std::uint64_t segment_bytes, RecoveredLog& recovered) {
   std::optional<Offset> result;
   for (std::size_t i = bases.size(); i-- > 0;) {
-    const std::optional<Offset> here = durable_end_in(reader, bases[i], segment_bytes);
+    const std::optional<Offset> here = durable_end_in(reader, bases[i], segment_bytes, recovered);
     if (here) result = std::max(result.value_or(0), *here);
     if (bases.size() - i >= 2 && result) break;
   }
@@ -43,18 +55,24 @@ std::optional<Offset> newest_durable_end(SegmentReader& reader, std::span<const 
 
 // Whether no range that begins inside long padding contradicts its entry. Nobody reads it, but verify would call a torn one
 // damaged.
-bool padding_whole(SegmentReader& reader, Offset from, Offset to) {
+bool padding_whole(SegmentReader& reader, Offset from, Offset to, RecoveredLog& recovered) {
   for (Offset range = align_up(from, kRangeBytes); range < to; range += kRangeBytes) {
-    const Candidates known = reader.entries(range);
+    int error = 0;
+    const Candidates known = reader.entries(range, error);
+    if (error != 0) note_unreadable(recovered, range, error);
     if (known.count == 0) continue;
     const Offset wanted = std::min(to, range + known.entries[0].bytes);
-    if (reader.check(range, wanted).checked_end < wanted) return false;
+    const CheckedRange& checked = reader.check(range, wanted);
+    if (checked.checked_end >= wanted) continue;
+    if (checked.fault == RangeFault::failed) note_unreadable(recovered, range, checked.error);
+    return false;
   }
   return true;
 }
 
 // Walks claims from the claim boundary `from` as far as they are whole; the last boundary it got to.
-Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uint64_t segment_bytes) {
+Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uint64_t segment_bytes,
+                   RecoveredLog& recovered) {
   Offset boundary = from;
   for (Offset at = from;;) {
     const Offset segment_end = align_down(at, segment_bytes) + segment_bytes;
@@ -64,9 +82,14 @@ Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uin
       continue;
     }
     if (place.what != SegmentRow::Place::What::data) return boundary;
-    const SegmentReader::Piece piece = reader.piece(at, segment_end);
-    if (piece.what == SegmentReader::Piece::What::bad) return boundary;
-    if (piece.what == SegmentReader::Piece::What::padding && !padding_whole(reader, at, piece.end)) return boundary;
+    SegmentReader::Piece piece = reader.piece(at, segment_end);
+    if (piece.fault == RangeFault::failed) piece = reader.piece(at, segment_end);  // that may have been for once
+    if (piece.what == SegmentReader::Piece::What::bad) {
+      if (piece.fault == RangeFault::failed) note_unreadable(recovered, piece.bad_range, piece.error);
+      return boundary;
+    }
+    const bool padding = piece.what == SegmentReader::Piece::What::padding;
+    if (padding && !padding_whole(reader, at, piece.end, recovered)) return boundary;
     if (piece.claim_end > at) boundary = piece.claim_end;
     at = piece.end;
   }
@@ -77,10 +100,10 @@ Offset walk_claims(SegmentReader& reader, SegmentRow& row, Offset from, std::uin
 void scan_end(RecoveredLog& recovered, SegmentReader& reader, SegmentRow& row, std::span<const Offset> ring_bases,
               Offset ring_begin, std::uint64_t segment_bytes) {
   const Offset first = std::max(ring_begin, ring_bases.front());
-  const std::optional<Offset> durable = newest_durable_end(reader, ring_bases, segment_bytes);
+  const std::optional<Offset> durable = newest_durable_end(reader, ring_bases, segment_bytes, recovered);
   const Offset from = std::max(first, durable.value_or(0));
   recovered.synced_end = from;
-  recovered.end = walk_claims(reader, row, from, segment_bytes);
+  recovered.end = walk_claims(reader, row, from, segment_bytes, recovered);
 
   // What was synced must be there. Looking at the last range of it costs nothing; the rest is for readers to find.
   if (from <= first) return;
@@ -99,7 +122,8 @@ std::vector<Offset> unused_segments(const std::string& directory, const LogIdent
   if (unused.empty()) return unused;
   SegmentReader reader(directory, log, io);
   for (const Offset base : unused) {
-    if (!durable_end_in(reader, base, log.segment_bytes)) continue;
+    RecoveredLog ignored;  // what can't be read here begins past the horizon: nothing of the log
+    if (!durable_end_in(reader, base, log.segment_bytes, ignored)) continue;
     throw Error(Code::corrupt, "the horizon file " + horizon_path(directory) + " ends at offset " +
                                    std::to_string(horizon) + ", but the segment " + segment_name(base) +
                                    " holds later ones: one of the two was restored without the other; restore both");
@@ -157,6 +181,15 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
 }
 
 void check_sealable(const std::string& directory, const RecoveredLog& recovered) {
+  if (recovered.error != 0) {
+    throw Error(
+        Code::io,
+        "the log in " + directory + " can't be read near offset " + std::to_string(recovered.error_at) + " (" +
+            std::strerror(recovered.error) +
+            "), so it is not known where it ends, and what lies behind would be given up; try again, or, if the "
+            "disk is broken, copy its segments to another with a tool that puts zeros where nothing can be read",
+        recovered.error);
+  }
   if (recovered.slot || (recovered.begin == recovered.end && recovered.end == 0)) return;
   throw Error(Code::corrupt,
               "the horizon file " + horizon_path(directory) +

@@ -37,6 +37,9 @@ struct RecoveredLog {
   std::vector<Offset> dead;         // segments that an earlier recovery sealed away, or that begin past the horizon and
                                     // hold nothing
   std::vector<LogDamage> damage;    // noticed on the way, all of it before `end`; not a full check (verify.h is)
+  // Not 0: an errno with which reading failed at `error_at`. The log may go on behind `end`.
+  int error = 0;
+  Offset error_at = 0;
 };
 
 // Reads the horizon, the index of the newest two segments, and what lies behind the largest durable_end they name;
@@ -48,8 +51,8 @@ RecoveredLog recover(const std::string& directory, const LogIdentity& log, FileI
 RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::string& directory, const LogIdentity& log,
                         FileIo io = FileIo::direct);
 
-// Throws Error (corrupt) when no new ring may be made: segments, but no horizon file to say which offsets were
-// handed out.
+// Throws Error when no new ring may be made: corrupt, segments, but no horizon file to say which offsets were handed out; io,
+// it could not be read where the log ends.
 void check_sealable(const std::string& directory, const RecoveredLog& recovered);
 
 // Syncs the segments that hold [synced_end, end), and their names, so that the end may be promised. Returns 0 or an errno.

@@ -111,7 +111,10 @@ HistoryRead SegmentHistory::read(Offset from) noexcept try {
 
 HistoryRead SegmentHistory::step(Offset from, Offset limit_now) {
   if (from < oldest()) return before_first(from);
-  if (from >= limit_now) return nothing(from, partition_ ? HistoryStatus::nothing : HistoryStatus::end);
+  if (from >= limit_now) {
+    if (!partition_ && recovered_.error != 0) return failed(from, recovered_.error);  // it may go on there
+    return nothing(from, partition_ ? HistoryStatus::nothing : HistoryStatus::end);
+  }
   const SegmentRow::Place place = row_.place(from, limit_now);
   switch (place.what) {
     case SegmentRow::Place::What::gap: return gap(from, place.end, place.cause);
@@ -323,18 +326,23 @@ Offset SegmentHistory::boundary_in_segment(Offset base, Offset offset) {
   return overwrite_ ? base : std::max(base, align_down(offset, log_.ring_bytes));
 }
 
-std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to) {
-  for (Offset range = align_up(from, kRangeBytes); range < to; range += kRangeBytes) {
-    // Of a range that goes on behind the padding all is checked with what follows; a lost ring's last one does not.
-    const Offset limit_now = limit();
-    const bool goes_on = to < limit_now && row_.place(to, limit_now).what == SegmentRow::Place::What::data;
+std::optional<SegmentHistory::Fault> SegmentHistory::check_padding(Offset from, Offset to, Offset read_end) {
+  read_end = std::min(read_end, final_end());
+  // Of a range that goes on behind the padding all is checked with what follows; unless nothing does (a lost ring's end), or
+  // nobody reads it.
+  const bool goes_on = to < read_end && row_.place(to, read_end).what == SegmentRow::Place::What::data;
+  for (Offset range = align_up(from, kRangeBytes); range < std::min(to, read_end); range += kRangeBytes) {
     if (range + kRangeBytes > to && goes_on) break;
-    const Candidates known = reader_.entries(range);
+    int error = 0;
+    const Candidates known = reader_.entries(range, error);
+    if (error != 0) return Fault{RangeFault::failed, error, range};
     if (known.count == 0) continue;
     // As much as the entry that covers more says, or the log's end: an older entry that holds would hide the rest.
-    const Offset wanted = std::min(to, range + known.entries[0].bytes);
-    const CheckedRange checked = reader_.check(range, wanted);
+    const Offset wanted = std::min({to, read_end, range + known.entries[0].bytes});
+    CheckedRange checked = reader_.check(range, wanted);
+    if (checked.checked_end < wanted) checked = reader_.check(range, wanted, true);
     if (checked.checked_end >= wanted || checked.fault == RangeFault::no_file) continue;
+    if (expired(range)) return std::nullopt;  // other bytes may be in its file by now
     return Fault{checked.fault, checked.error, range};
   }
   return std::nullopt;

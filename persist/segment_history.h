@@ -59,9 +59,9 @@ class SegmentHistory : public History {
     Offset range = 0;  // the first range that can't be had
   };
   const Fault& last_fault() const noexcept { return last_fault_; }
-  // Checks the ranges of [from, to) that read() left out because they lie inside a padding record. Nothing, or the
-  // first that is not what its index entry says.
-  std::optional<Fault> check_padding(Offset from, Offset to);
+  // Checks the ranges of [from, to) that read() left out because they lie inside a padding record; what lies before `read_end`
+  // is read besides. Nothing, or the first that is not what its index entry says.
+  std::optional<Fault> check_padding(Offset from, Offset to, Offset read_end);
   std::uint64_t ranges_checked() const noexcept { return reader_.ranges_checked(); }
   const RecoveredLog& recovered() const noexcept { return recovered_; }  // meaningful without a ring
 

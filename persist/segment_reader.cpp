@@ -47,10 +47,11 @@ std::byte* SegmentReader::home_memory(unsigned home) const noexcept {
 std::shared_ptr<SegmentFile> SegmentReader::open_segment(Offset base, int& error) {
   error = 0;
   const auto found = std::find_if(files_.begin(), files_.end(), [&](const auto& file) { return file->base() == base; });
-  if (found != files_.end()) {
+  if (found != files_.end() && (*found)->header_error() == 0) {
     std::rotate(files_.begin(), found, found + 1);
     return files_.front();
   }
+  if (found != files_.end()) files_.erase(found);  // its header could not be read: that may have been for once
   SegmentFile file = SegmentFile::try_open(directory_, log_, base, io_);
   if (!file) {
     if (errno != ENOENT && errno != ELOOP) error = errno;  // a link is followed nowhere: as good as missing
@@ -97,8 +98,8 @@ bool SegmentReader::start_read(std::uint64_t chunk) {
   slot.file = std::move(file);
   slot.limit = limit_;
   slot.wanted = wanted;
-  slot.bytes = 0;
-  slot.error = 0;
+  slot.had.fill(0);
+  slot.errors.fill(0);
   slot.checked_under.fill(0);
   slot.state = SlotState::reading;
   if (!queue_->submit_read(slot.file->descriptor(), slot_memory(slot_of(chunk)), wanted,
@@ -122,23 +123,38 @@ void SegmentReader::wait_for(Slot& slot) {
 
 void SegmentReader::finish_read(Slot& slot, int error) noexcept {
   slot.state = SlotState::ready;
-  slot.bytes = slot.wanted;
   // The queue can't tell a file's end from a broken disk, nor go on without O_DIRECT.
-  if (error != 0) read_now(slot, 0, slot.wanted);
+  if (error != 0) return read_now(slot, 0, slot.wanted);
+  for (std::size_t place = 0; place * kRangeBytes < slot.wanted; ++place) slot.had[place] = kRangeBytes;
 }
 
-// Reads bytes [from, to) of the slot's chunk, both multiples of kBlock; what is before and behind stays.
-void SegmentReader::read_now(Slot& slot, std::size_t from, std::size_t to) noexcept {
+FileRead SegmentReader::read_part(Slot& slot, std::size_t from, std::size_t to) noexcept {
   std::byte* const memory = slot_memory(slot_of(slot.chunk)) + from;
   const std::uint64_t position = log_pos(slot.file->base(), slot.chunk * chunk_bytes_ + from);
   FileRead read = read_some(slot.file->descriptor(), memory, to - from, position);
   if (read.error == EINVAL && slot.file->direct() && slot.file->give_up_direct()) {
     read = read_some(slot.file->descriptor(), memory, to - from, position);
   }
-  const bool whole = read.bytes == to - from;
-  slot.bytes = whole ? std::max(slot.bytes, to) : from + read.bytes;
-  slot.error = read.error;
-  for (std::size_t place = from / kRangeBytes; place * kRangeBytes < to; ++place) slot.checked_under[place] = 0;
+  return read;
+}
+
+// Reads bytes [from, to) of the slot's chunk, `from` a multiple of kBlock and `to` of kRangeBytes; what is before and behind
+// stays. Range by range where it can't be had in one.
+void SegmentReader::read_now(Slot& slot, std::size_t from, std::size_t to) noexcept {
+  FileRead read = read_part(slot, from, to);
+  for (std::size_t at = from; at < to;) {
+    const std::size_t place = at / kRangeBytes, end = (place + 1) * kRangeBytes;
+    if (read.error != 0) {
+      const FileRead alone = read_part(slot, at, end);
+      slot.had[place] = at % kRangeBytes + alone.bytes;
+      slot.errors[place] = alone.error;
+    } else {
+      slot.had[place] = std::min(end, std::max(at, from + read.bytes)) - place * kRangeBytes;
+      slot.errors[place] = 0;
+    }
+    slot.checked_under[place] = 0;
+    at = end;
+  }
 }
 
 SegmentReader::Slot& SegmentReader::load(std::uint64_t chunk) {
@@ -165,31 +181,40 @@ void SegmentReader::read_ahead(std::uint64_t chunk) {
   }
 }
 
-void SegmentReader::read_index_blocks(std::uint64_t block, std::uint64_t count) noexcept {
+int SegmentReader::read_home(unsigned home, std::uint64_t block, std::uint64_t count) noexcept {
   const SegmentFile& file = *index_.file;
+  std::byte* const memory = home_memory(home) + (block - index_.first) * kBlock;
+  const std::uint64_t position = index_block_pos(log_.segment_bytes, block, home);
+  const std::size_t bytes = static_cast<std::size_t>(count * kBlock);
+  FileRead read = read_some(file.descriptor(), memory, bytes, position);
+  if (read.error == EINVAL && index_.file->direct() && index_.file->give_up_direct()) {
+    read = read_some(file.descriptor(), memory, bytes, position);
+  }
+  std::memset(memory + read.bytes, 0, bytes - read.bytes);
+  return read.error;
+}
+
+// Block by block where they can't be had in one: a bad sector is no reason to give the others up.
+void SegmentReader::read_index_blocks(std::uint64_t block, std::uint64_t count) noexcept {
+  for (std::uint64_t i = 0; i < count; ++i) index_.errors[block - index_.first + i] = 0;
   for (unsigned home = 0; home < 2; ++home) {
-    std::byte* const memory = home_memory(home) + (block - index_.first) * kBlock;
-    const std::uint64_t position = index_block_pos(log_.segment_bytes, block, home);
-    const std::size_t bytes = static_cast<std::size_t>(count * kBlock);
-    FileRead read = read_some(file.descriptor(), memory, bytes, position);
-    if (read.error == EINVAL && index_.file->direct() && index_.file->give_up_direct()) {
-      read = read_some(file.descriptor(), memory, bytes, position);
+    if (read_home(home, block, count) == 0) continue;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const int error = read_home(home, block + i, 1);
+      if (error != 0) index_.errors[block - index_.first + i] = error;
     }
-    if (read.error != 0) index_.error = read.error;
-    std::memset(memory + read.bytes, 0, bytes - read.bytes);
   }
 }
 
 void SegmentReader::load_index(const std::shared_ptr<SegmentFile>& file, std::uint64_t block, bool again) noexcept {
   const bool held = index_.file == file && block >= index_.first && block - index_.first < index_.count;
-  if (held && !again && index_.error == 0) return;
+  if (held && !again && index_error(block) == 0) return;
   if (!held) {
     index_.file = file;
     index_.first = block;
     index_.count = std::min(kIndexBlocksHeld, index_blocks(log_.segment_bytes) - block);
   }
   const std::uint64_t count = held ? 1 : index_.count;
-  index_.error = 0;
   for (std::uint64_t i = 0; i < count; ++i) index_.limits[block - index_.first + i] = limit_;
   read_index_blocks(block, count);
 }
@@ -219,12 +244,13 @@ Candidates SegmentReader::candidates_in_window(Offset range_begin) const noexcep
                     range_begin);
 }
 
-Candidates SegmentReader::entries(Offset range_begin) {
+Candidates SegmentReader::entries(Offset range_begin, int& error) {
   const Offset base = align_down(range_begin, log_.segment_bytes);
-  int error;
   const std::shared_ptr<SegmentFile> file = open_segment(base, error);
   if (!file) return {};
-  load_index(file, index_block_of(base, range_begin), false);
+  const std::uint64_t block = index_block_of(base, range_begin);
+  load_index(file, block, false);
+  error = index_error(block);
   return candidates_in_window(range_begin);
 }
 
@@ -255,7 +281,7 @@ const CheckedRange& SegmentReader::check(Offset range_begin, Offset wanted_end, 
   }
   // A file of rubbish has no entries, and none of its bytes need be read to know it.
   if (fresh_candidates(file, range_begin, wanted_end, again).count == 0) {
-    return unreadable(range_begin, RangeFault::no_entry, index_.error);
+    return unreadable(range_begin, RangeFault::no_entry, index_error(index_block_of(base, range_begin)));
   }
   slot = &load(chunk);
   if (slot->chunk != chunk) return unreadable(range_begin, RangeFault::no_file, 0);
@@ -269,11 +295,15 @@ const CheckedRange& SegmentReader::check_now(Slot& slot, Offset range_begin, boo
   const Offset begin = slot.chunk * chunk_bytes_;
   if (slot.limit < std::min(limit_, begin + chunk_bytes_)) {
     // The log grew since: the rest of the chunk, from the block that was not full.
-    const std::size_t known = slot.limit <= begin ? 0 : align_down(std::min(slot.limit - begin, chunk_bytes_), kBlock);
+    std::size_t had = 0;
+    while (had < slot.wanted && slot.had[had / kRangeBytes] == kRangeBytes) had += kRangeBytes;
+    if (had < slot.wanted) had += slot.had[had / kRangeBytes];
+    const std::size_t known =
+        slot.limit <= begin ? 0 : std::min<std::size_t>(std::min(slot.limit - begin, chunk_bytes_), had);
     slot.wanted = bytes_wanted(slot.chunk);
     slot.limit = limit_;
-    read_now(slot, std::min(known, align_down(slot.bytes, kBlock)), slot.wanted);
-  } else if (again || slot.error != 0) {
+    read_now(slot, align_down(known, kBlock), slot.wanted);
+  } else if (again || slot.errors[place] != 0) {
     const std::size_t end = std::min(slot.wanted, at + kRangeBytes);
     if (at < end) read_now(slot, at, end);
   }
@@ -282,14 +312,14 @@ const CheckedRange& SegmentReader::check_now(Slot& slot, Offset range_begin, boo
   // The limit the index block was read under, which may be older than today's: what it says is then asked again.
   slot.checked_under[place] = index_.limits[index_block_of(slot.file->base(), range_begin) - index_.first];
   ++ranges_checked_;
-  const std::size_t available = slot.bytes > at ? std::min<std::size_t>(slot.bytes - at, kRangeBytes) : 0;
+  const std::size_t available = slot.had[place];
   const std::span<const std::byte> memory(slot_memory(slot_of(slot.chunk)) + at, available);
   const Candidates found = candidates_in_window(range_begin);
   for (unsigned i = 0; i < found.count; ++i) {
     const IndexEntry& entry = found.entries[i];
     if (entry.bytes > available) {
-      range.fault = slot.error != 0 ? RangeFault::failed : RangeFault::truncated;
-      range.error = slot.error;
+      range.error = slot.errors[place];
+      range.fault = range.error != 0 ? RangeFault::failed : RangeFault::truncated;
     } else if (crc32c(memory.first(entry.bytes)) != entry.crc) {
       range.fault = RangeFault::mismatch;
     } else {
@@ -298,6 +328,11 @@ const CheckedRange& SegmentReader::check_now(Slot& slot, Offset range_begin, boo
       if (entry.bytes == kRangeBytes) range.fault = RangeFault::none;
       break;
     }
+  }
+  const int in_index = index_error(index_block_of(slot.file->base(), range_begin));
+  if (range.fault != RangeFault::none && range.fault != RangeFault::failed && in_index != 0) {
+    range.fault = RangeFault::failed;  // the home that can't be read may vouch for more
+    range.error = in_index;
   }
   return range;
 }
@@ -374,7 +409,15 @@ FoundRecord SegmentReader::parse(const std::byte* header_bytes, Offset at) const
 SegmentReader::Piece SegmentReader::piece(Offset from, Offset to) {
   Piece piece;
   piece.end = piece.claim_end = from;
-  const std::span<const std::byte> bytes_here = run(from, to);
+  std::span<const std::byte> bytes_here = run(from, to);
+  if (bytes_here.empty()) {
+    const CheckedRange& range = check(range_begin_of(from), from + kRecordHeaderBytes);
+    if (range.checked_end >= from + kRecordHeaderBytes) bytes_here = run(from, to);  // it can be read by now
+    if (bytes_here.empty()) {
+      return bad_piece(from, range.fault == RangeFault::none ? RangeFault::no_entry : range.fault, range.error,
+                       range_begin_of(from));
+    }
+  }
   FoundRecord found;
   while (piece.end - from < bytes_here.size()) {  // both are multiples of 16: a header is there whole
     found = parse(bytes_here.data() + (piece.end - from), piece.end);
@@ -388,11 +431,6 @@ SegmentReader::Piece SegmentReader::piece(Offset from, Offset to) {
     piece.what = Piece::What::records;
     piece.bytes = bytes_here.first(piece.end - from);
     return piece;
-  }
-  if (bytes_here.empty()) {
-    const CheckedRange& range = check(range_begin_of(from), from + kRecordHeaderBytes);
-    return bad_piece(from, range.fault == RangeFault::none ? RangeFault::no_entry : range.fault, range.error,
-                     range_begin_of(from));
   }
   if (found.fault == RangeFault::none && found.end > to) found.fault = RangeFault::record;
   if (found.fault != RangeFault::none) return bad_piece(from, found.fault, 0, range_begin_of(from));

@@ -92,8 +92,9 @@ class SegmentReader {
   };
   Piece piece(Offset from, Offset to);
 
-  // The valid entries of a range, from the index alone; none when there is no file.
-  Candidates entries(Offset range_begin);
+  // The valid entries of a range, from the index alone; none when there is no file. `error`: an errno where a home of the index
+  // can't be read.
+  Candidates entries(Offset range_begin, int& error);
   // The open segment that holds `offset`, or null when there is none.
   const SegmentFile* segment(Offset offset);
   // Forgets everything about the segment at `base`: it may have been recycled.
@@ -112,8 +113,9 @@ class SegmentReader {
     std::shared_ptr<SegmentFile> file;
     Offset limit = 0;        // when it was read: bytes before it are final
     std::size_t wanted = 0;  // bytes asked for
-    std::size_t bytes = 0;   // bytes that the file had
-    int error = 0;
+    // By range, as one bad sector is no reason to give the others up: the bytes that the file had, and why not all.
+    std::array<std::size_t, kRangesPerChunk> had;
+    std::array<int, kRangesPerChunk> errors;
     std::array<CheckedRange, kRangesPerChunk> ranges;
     std::array<Offset, kRangesPerChunk> checked_under;  // the limit when the range was checked; 0: never
   };
@@ -121,8 +123,8 @@ class SegmentReader {
     std::shared_ptr<SegmentFile> file;
     std::uint64_t first = 0;  // block
     std::uint64_t count = 0;
-    int error = 0;
     std::array<Offset, kIndexBlocksHeld> limits;  // when the block was read
+    std::array<int, kIndexBlocksHeld> errors;     // of either home: what could not be read has no entries
   };
 
   // [from, to) in one piece of memory, valid until the next call; they don't cross a segment's end. Checks every
@@ -149,6 +151,7 @@ class SegmentReader {
   void wait_for(Slot& slot);
   void finish_read(Slot& slot, int error) noexcept;
   void read_now(Slot& slot, std::size_t from, std::size_t to) noexcept;
+  FileRead read_part(Slot& slot, std::size_t from, std::size_t to) noexcept;
   std::size_t bytes_wanted(std::uint64_t chunk) const noexcept;
   const CheckedRange& check_now(Slot& slot, Offset range_begin, bool again);
   const CheckedRange& unreadable(Offset range_begin, RangeFault fault, int error) noexcept;
@@ -156,6 +159,8 @@ class SegmentReader {
   Candidates fresh_candidates(const std::shared_ptr<SegmentFile>& file, Offset range_begin, Offset wanted_end,
                               bool again);
   void read_index_blocks(std::uint64_t block, std::uint64_t count) noexcept;
+  int read_home(unsigned home, std::uint64_t block, std::uint64_t count) noexcept;
+  int index_error(std::uint64_t block) const noexcept { return index_.errors[block - index_.first]; }
   Candidates candidates_in_window(Offset range_begin) const noexcept;
 
   std::string directory_;

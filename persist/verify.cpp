@@ -104,7 +104,7 @@ class Verifier {
       const SegmentHistory::Fault& fault = history_.last_fault();
       note(read.begin, read.end, std::string(describe(fault.fault)), fault.range);
     } else if (read.cause == GapCause::none) {
-      const auto fault = history_.check_padding(read.begin, read.end);
+      const auto fault = history_.check_padding(read.begin, read.end, result_.end);
       if (fault)
         note(fault->range, fault->range + kRangeBytes, "in padding: " + std::string(describe(fault->fault)),
              fault->range);
@@ -188,6 +188,10 @@ VerifyResult verify_partition(const std::string& directory, const TopicConfig& c
     if (std::string damage = HorizonFile::damage(horizon_path(directory)); !damage.empty()) {
       result.problems.push_back(std::move(damage));
     }
+  }
+  if (const RecoveredLog& found = history.recovered(); found.error != 0) {
+    result.problems.push_back("the log can't be read near offset " + std::to_string(found.error_at) + " (" +
+                              std::strerror(found.error) + "): it may go on behind " + std::to_string(found.end));
   }
   result.ranges = history.ranges_checked();
   std::sort(result.damage.begin(), result.damage.end(),
