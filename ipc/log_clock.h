@@ -2,7 +2,8 @@
 //
 // Born with a ring: at the wall clock's time, but not before the newest record that the disk has by then. From there on it
 // is the host's uptime. So it never steps when somebody sets the wall clock, time asleep counts, every process of the host
-// reads the same, and it does not go back when the ring is lost; how long the host was down is what the wall clock says.
+// reads the same, and it does not go back when the ring is lost; how long the host was down is what the wall clock says, less
+// what that was ahead of the log's when the newest segment was begun: its header and its first index entry have the two.
 //
 //   what happens                            what the clock does
 //   the wall clock is set, ring lives       nothing
@@ -11,7 +12,8 @@
 //   reboot, wall clock right                goes on as if it had been read all the time
 //   reboot, wall clock behind the newest    begins at the newest record: time down does not count, data is kept longer
 //   reboot, wall clock too far ahead        data is as old as it says: across boots nothing else tells
-//   log was born with a wrong wall clock    right ages in this boot; after the next, off by what the clock was off
+//   log was born with a clock behind, which  right ages, in this boot and after the next; but where no segment was begun since,
+//   was set right since                      the next ring's is later by what the clock was set by
 //   ring's files outlived the host          stands still until the uptime is what it was at birth; data is kept longer
 //
 // Thread safety: a value; const calls from any thread.
@@ -25,8 +27,9 @@ namespace spillway {
 
 class LogClock {
  public:
-  // A new ring's, of a log whose newest record on disk is of `newest_ns`. 0: it has none.
-  static LogClock born_now(std::uint64_t newest_ns);
+  // A new ring's, of a log whose newest record on disk is of `newest_ns` (0: it has none), and whose clock the wall clock was
+  // so much ahead of.
+  static LogClock born_now(std::uint64_t newest_ns, std::uint64_t wall_ahead_ns = 0);
   explicit LogClock(const Identity& checked);
 
   std::uint64_t now_ns() const noexcept;  // since the epoch, as the wall clock was at birth

@@ -189,7 +189,7 @@ void Partition::create_files(const PartitionPaths& paths, const TopicConfig& con
                              const Birth& birth) {
   SPILLWAY_ASSERT((birth.begin & (config.ring_bytes - 1)) == 0);
   make_directory(parent_of(paths.ring), config.sharing);
-  const LogClock clock = LogClock::born_now(birth.newest_ns);
+  const LogClock clock = LogClock::born_now(birth.newest_ns, birth.wall_ahead_ns);
   const auto identity = [&](MappedFile file) { return make_identity(file, config, partition, birth, clock); };
   NewFile control(paths.control, config.sharing), consumers(paths.consumers, config.sharing),
       ring(paths.ring, config.sharing);

@@ -63,10 +63,11 @@ class Partition {
   // ring last. The caller holds the writers' lock in its exclusive form. Throws Error (no_space, no_permission ...).
   struct Birth {
     std::uint64_t incarnation;
-    Offset begin;                 // a multiple of the segment (persistent) or ring size
-    Offset retained_begin;        // of the log on disk; begin where there is none
-    Offset horizon;               // UINT64_MAX on an ephemeral topic
-    std::uint64_t newest_ns = 0;  // of the log on disk: its newest record's commit time
+    Offset begin;                     // a multiple of the segment (persistent) or ring size
+    Offset retained_begin;            // of the log on disk; begin where there is none
+    Offset horizon;                   // UINT64_MAX on an ephemeral topic
+    std::uint64_t newest_ns = 0;      // of the log on disk: its newest record's commit time
+    std::uint64_t wall_ahead_ns = 0;  // by so much its clock was behind the wall clock, as far as is known
   };
   static void create_files(const PartitionPaths& paths, const TopicConfig& config, std::uint32_t partition,
                            const Birth& birth);

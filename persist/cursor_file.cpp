@@ -250,6 +250,7 @@ CursorState CursorFile::peek(const std::string& directory, const std::string& na
 
 Offset CursorFile::smallest(const std::string& directory, std::uint32_t partitions, std::uint64_t topic_id,
                             std::uint32_t partition) noexcept try {
+  if (!directory_exists(directory)) return 0;  // moved away: a topic has one from its creation on
   Offset smallest = kOffsetEnd;
   for (const std::string& name : list(directory)) {
     const std::string path = directory + "/" + name;
@@ -258,6 +259,8 @@ Offset CursorFile::smallest(const std::string& directory, std::uint32_t partitio
     if (!fd) return 0;
     // Its owner may be at one of the slots; the other is then whole.
     const Offset offset = choose(fd.get(), path, partitions, topic_id).copy.offsets[partition];
+    // Its owner may not have synced it yet: after a power cut the other slot would count, and need what went by this one.
+    if (disk::sync_data(fd.get()) != 0) return 0;
     if (offset != kNoCursorOffset) smallest = std::min(smallest, offset);
   }
   return smallest;

@@ -55,7 +55,8 @@ class CursorFile : public CursorStore {
   // What any cursor in the directory still needs of a partition: the smallest stored offset. kOffsetEnd: none has one. A
   // cursor that has not begun there holds nothing: one that is used for other partitions only would hold all of this one for
   // ever. One that can't be read, or is damaged, holds everything: what it needs is not known, and once it is mended, or
-  // deleted, it will be; what expired meanwhile would not come back.
+  // deleted, it will be; what expired meanwhile would not come back. So does a missing directory. What is answered by is
+  // synced; a cursor's first store holds from the next time on that this is asked.
   static Offset smallest(const std::string& directory, std::uint32_t partitions, std::uint64_t topic_id,
                          std::uint32_t partition) noexcept;
   // A sentence that names the file, when a slot of it holds neither its checksum nor nothing; else empty.

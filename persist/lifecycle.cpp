@@ -99,7 +99,7 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   if (fields.horizon > kOffsetEnd) {
     throw Error(Code::unsupported, "the log in " + paths.data + " has used up its offsets; create another topic");
   }
-  const std::uint64_t newest_ns = newest_commit_ns(paths.data, log, recovered.end);
+  const LogTime time = time_of_log(paths.data, log, recovered.end);
   // By the horizon as it is these are dead; the one about to be written could not tell them from the log any more.
   store.remove(recovered.dead);
   HorizonFile horizon = HorizonFile::open(horizon_path(paths), config.id, partition, config.sharing);
@@ -107,7 +107,8 @@ Partition::Birth recover_and_seal(const PartitionPaths& paths, const TopicConfig
   if (error != 0) throw system_error(error, "can't write the horizon file " + horizon_path(paths));
   store.remove(dead_segments(store.list(), horizon.read(), config.segment_bytes));
   const bool empty = recovered.begin >= recovered.end;
-  return {fields.incarnation, fields.begin, empty ? fields.begin : recovered.begin, fields.horizon, newest_ns};
+  return {fields.incarnation, fields.begin,   empty ? fields.begin : recovered.begin,
+          fields.horizon,     time.newest_ns, time.wall_ahead_ns};
 }
 
 // With the writers' lock in its exclusive form.

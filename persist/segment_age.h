@@ -19,8 +19,13 @@ namespace spillway {
 // index has it. Nothing: it does not say, or can't be read. Reads some kilobytes; changes and locks nothing.
 std::optional<std::uint64_t> newest_commit_ns(const std::string& directory, const LogIdentity& log, Offset base,
                                               Offset end);
-// The same of a whole log that nobody writes to and that ends there: before a new ring's clock begins. 0: nothing tells.
-std::uint64_t newest_commit_ns(const std::string& directory, const LogIdentity& log, Offset end);
+// The same of a whole log that nobody writes to and that ends there, before a new ring's clock begins.
+struct LogTime {
+  std::uint64_t newest_ns = 0;  // 0: nothing tells
+  std::uint64_t wall_ahead_ns =
+      0;  // by so much the wall clock was ahead of the log's when that segment was begun; 0: it was not
+};
+LogTime time_of_log(const std::string& directory, const LogIdentity& log, Offset end);
 
 struct AgeQuestion {
   std::span<const Offset> bases;                            // ascending, the oldest first

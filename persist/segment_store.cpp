@@ -93,7 +93,7 @@ void SegmentStore::expire(std::span<const Offset> bases, std::size_t spares_max)
       remove_file(in_directory(segment_name(base)));
     }
   }
-  // Not synced: an expired segment that comes back after a power loss is expired again.
+  // Not synced: an expired segment that comes back after a power loss is expired again. Who lets several go syncs in between.
 }
 
 void SegmentStore::remove(std::span<const Offset> bases) {

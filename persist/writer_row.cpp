@@ -100,8 +100,13 @@ SegmentWriter* WriterRow::open(Offset offset, int& error) noexcept try {
 // A disk that is full before as much is there as is to be retained: the oldest goes early, or producers would stop.
 SegmentFile WriterRow::make(Offset base) {
   const std::size_t count = existing_.size();
+  const auto made = [&] {
+    SegmentFile file = store_.make_segment(birth_of(base));
+    removal_unsynced_ = false;  // that synced the directory
+    return file;
+  };
   try {
-    return store_.make_segment(birth_of(base));
+    return made();
   } catch (const Error& e) {
     if (e.errno_value() == EEXIST) {
       if (auto file = leftover(base)) return std::move(*file);
@@ -110,7 +115,7 @@ SegmentFile WriterRow::make(Offset base) {
     make_room(count, 1);
     if (existing_.size() == count) throw;
   }
-  return store_.make_segment(birth_of(base));
+  return made();
 }
 
 // The segment that an earlier try made whole, could not sync the name of, and could not remove either.
@@ -240,6 +245,9 @@ void WriterRow::let_go(std::span<const Offset> going, std::size_t spares_max) {
   }
   store_.expire({}, spares_max);
   for (const Offset base : going) {
+    // Of two names that went a disk may keep the older one's end for itself, and lose the younger: a hole after a power cut.
+    if (removal_unsynced_) sync_directory(store_.directory());
+    removal_unsynced_ = true;
     store_.expire({&base, 1}, spares_max);
     existing_.erase(base);
     newest_ns_.erase(base);

@@ -97,6 +97,7 @@ class WriterRow {
   Offset safe_end_ = 0;
   bool crowded_ = false;
   bool surplus_ = false;
+  bool removal_unsynced_ = true;  // a segment went, by us or an earlier holder, and the directory was not synced since
   Offset prepared_ = kOffsetEnd;  // base of the segment for whose successor was cared
   std::uint64_t prepare_again_ns_ = 0;
 };

@@ -82,6 +82,21 @@ watch_second_go
 for i in $(seq 30); do expect 0 spillway pub hour --ack durable <<<"$i"; done
 equal "$(stat_of hour retained_begin)" 0
 
+# Made while the clock stood two years back; then it is set right, the log goes on, and the ring is lost. Nothing is two years old.
+SPILLWAY=$own
+# shellcheck disable=SC2086
+expect 0 spillway create early $small --retain-age 3600
+run_behind env LD_PRELOAD="$library" CLOCK_OFF_BY=-63072000 ASAN_OPTIONS=verify_asan_link_order=0
+expect 0 spillway pub early --ack durable <input
+SPILLWAY=$own
+expect 0 spillway pub early --ack durable <input
+rm -r "$SPILLWAY_SHM/early"
+expect 0 spillway pub early --ack durable <<<"once more"
+watch_second_go
+equal "$(stat_of early retained_begin)" 0
+expect 0 spillway sub early --from earliest --until-end
+{ cat input input && echo once more; } | cmp -s - out || fail "the log of the early clock is not whole"
+
 # The persister's uptime is another one, by weeks.
 SPILLWAY=$own
 elsewhen="unshare --time --fork --kill-child --boottime"

@@ -29,6 +29,11 @@ TEST_CASE("a log's clock is born at the wall clock's time, or at that of the new
   const std::uint64_t future = before + 1000 * kHour;
   CHECK(LogClock::born_now(future).born_ns() == future);
   CHECK(LogClock::born_now(UINT64_MAX).born_ns() == kBornNsMax);
+  CHECK(LogClock::born_now(0, UINT64_MAX).born_ns() == 0);
+  const std::uint64_t behind = LogClock::born_now(before - 3 * kHour, 2 * kHour).born_ns();
+  CHECK(behind >= before - 2 * kHour);
+  CHECK(behind < before - kHour);
+  CHECK(LogClock::born_now(before - kHour, 2 * kHour).born_ns() == before - kHour);
 }
 
 TEST_CASE("a log's clock goes on with the uptime, for whoever attaches") {

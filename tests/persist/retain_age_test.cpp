@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "spillway/core/disk.h"
 #include "spillway/persist/cursor_file.h"
 #include "support/persister_rig.h"
 
@@ -147,6 +148,73 @@ TEST_CASE("age: a damaged cursor holds everything until it is gone") {
   idle(rig, 3 * kAge * kSecond);
   CHECK(retained(rig) == 0);
   std::filesystem::remove(path);
+  idle(rig, kAge * kSecond);
+  CHECK(retained(rig) == 3 * kSegment);
+}
+
+// The first sync of a cursor fails while `failing`; and whether a directory was synced between any two removals of segments.
+class Observer final : public disk::Watch {
+ public:
+  Observer() { disk::watch(this); }
+  ~Observer() override { disk::watch(nullptr); }
+  Observer(const Observer&) = delete;
+  Observer& operator=(const Observer&) = delete;
+  int before(disk::Step& step) noexcept override {
+    if (step.call != disk::Call::sync) return 0;
+    std::error_code none;
+    const bool cursor = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(step.fd), none)
+                            .parent_path()
+                            .string()
+                            .ends_with("/cursors");
+    return failing && cursor && step.data_only ? EIO : 0;
+  }
+  void after(const disk::Step& step, int /*error*/) noexcept override {
+    if (step.call == disk::Call::sync && !step.data_only) synced = true;
+    const bool gone = step.call == disk::Call::unlink || step.call == disk::Call::rename;
+    if (!gone || !std::string_view(step.path).ends_with(".log")) return;
+    ++removals;
+    if (!std::exchange(synced, false)) ++removals_unsynced;
+  }
+  bool failing = false;
+  bool synced = false;
+  int removals = 0, removals_unsynced = 0;
+};
+
+TEST_CASE("age: what a cursor needs counts once it is synced, or a power cut would bring back the need for what went") {
+  Rig rig(aging());
+  const auto cursor = cursor_of(rig);
+  fill_up_to(rig, 3);
+  REQUIRE(ack(*cursor, 16) == 0);
+  Observer observer;
+  observer.failing = true;
+  CHECK(ack(*cursor, 3 * kSegment) == EIO);
+  idle(rig, 3 * kAge * kSecond);
+  CHECK(retained(rig) == 0);
+  observer.failing = false;
+  idle(rig, kAge * kSecond);
+  CHECK(retained(rig) == 3 * kSegment);
+}
+
+TEST_CASE(
+    "age: between two segments that go the directory is synced, or a power cut could bring back the older one only") {
+  Rig rig(aging());
+  fill_up_to(rig, 7);
+  Observer observer;
+  observer.synced = true;  // making the newest one did that
+  idle(rig, 2 * kAge * kSecond);
+  CHECK(retained(rig) == 7 * kSegment);
+  CHECK(observer.removals == 7);
+  CHECK(observer.removals_unsynced == 0);
+}
+
+TEST_CASE("age: where the cursors' directory was moved away everything stays") {
+  Rig rig(aging());
+  fill_up_to(rig, 3);
+  const std::filesystem::path cursors = parent_of(rig.place.paths().data) + "/cursors";
+  std::filesystem::rename(cursors, cursors.string() + ".away");
+  idle(rig, 3 * kAge * kSecond);
+  CHECK(retained(rig) == 0);
+  std::filesystem::rename(cursors.string() + ".away", cursors);
   idle(rig, kAge * kSecond);
   CHECK(retained(rig) == 3 * kSegment);
 }

@@ -4,11 +4,13 @@
 #include <filesystem>
 
 #include "spillway/core/directory.h"
+#include "spillway/persist/topic_files.h"
 
 namespace spillway::test {
 
 OpenPlace::OpenPlace(const TopicOptions& options) : config_(make_topic_config("t", options)) {
   make_directory(place_.data() + "/t", Sharing::owner);
+  if (!config_.ephemeral) make_directory(cursors_directory(paths()), Sharing::owner);
   Partition::create_locks(paths(), Sharing::owner);
   replace_file(parent_of(paths().data) + "/topic.json", to_json(config_), Sharing::owner);
 }
