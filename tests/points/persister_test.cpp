@@ -74,6 +74,10 @@ void fill_segments(Scene& scene) {
   Appended appended;
   for (int i = 0; i < 100; ++i) appended = scene.append(producer, kHelper, 3000);
   scene.wait_durable(topic, appended.end);
+  // A cursor is asked before anything goes; this one needs nothing any more.
+  Consumer archiver = topic.consumer({.cursor = "archiver"});
+  while (archiver.offset(0) < appended.end) archiver.poll(std::chrono::milliseconds(10), [](const Record&) {});
+  if (archiver.ack() != 0) fail("the cursor was not stored");
 }
 void let_age(Scene& scene) {
   skip_uptime(7'200'000'000'000);
