@@ -270,7 +270,10 @@ ReadStop PartitionReader::next_span() noexcept {
         return ReadStop::waiting;
       case HistoryStatus::end:
         return look_for_source() ? ReadStop::lapped : topic_gone_ ? ReadStop::gone : ReadStop::end;
-      case HistoryStatus::failed: error_ = got.error; return ReadStop::failed;
+      case HistoryStatus::failed:
+        if (!ring_ && look_for_source()) return ReadStop::lapped;  // who made one could read what we could not
+        error_ = got.error;
+        return ReadStop::failed;
     }
   }
 }

@@ -116,14 +116,13 @@ void scan_end(RecoveredLog& recovered, SegmentReader& reader, SegmentRow& row, s
 
 // Segments that begin past the horizon: made ahead of need, and empty. If one is not, the horizon is not its own.
 std::vector<Offset> unused_segments(const std::string& directory, const LogIdentity& log, FileIo io,
-                                    std::span<const Offset> live, Offset horizon) {
+                                    std::span<const Offset> live, Offset horizon, RecoveredLog& recovered) {
   const auto first = std::lower_bound(live.begin(), live.end(), align_up(horizon, log.segment_bytes));
   std::vector<Offset> unused(first, live.end());
   if (unused.empty()) return unused;
   SegmentReader reader(directory, log, io);
   for (const Offset base : unused) {
-    RecoveredLog ignored;  // what can't be read here begins past the horizon: nothing of the log
-    if (!durable_end_in(reader, base, log.segment_bytes, ignored)) continue;
+    if (!durable_end_in(reader, base, log.segment_bytes, recovered)) continue;
     throw Error(Code::corrupt, "the horizon file " + horizon_path(directory) + " ends at offset " +
                                    std::to_string(horizon) + ", but the segment " + segment_name(base) +
                                    " holds later ones: one of the two was restored without the other; restore both");
@@ -147,7 +146,7 @@ RecoveredLog recover_by(const std::optional<HorizonSlot>& horizon, const std::st
   SegmentRow row(directory, log);
   std::vector<Offset> live(row.bases().begin(), row.bases().end());  // walking may list again
   if (recovered.slot) {
-    const std::vector<Offset> unused = unused_segments(directory, log, io, live, recovered.slot->horizon);
+    const std::vector<Offset> unused = unused_segments(directory, log, io, live, recovered.slot->horizon, recovered);
     live.resize(live.size() - unused.size());
     recovered.dead.insert(recovered.dead.end(), unused.begin(), unused.end());
   }

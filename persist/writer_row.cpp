@@ -17,8 +17,10 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kPrepareAgainNs = kSecond;
-constexpr std::size_t kAgedMax = 4;  // that are looked at, and go, at a time: the ring fills meanwhile
-constexpr std::uint64_t kMoreAgedNs = kSecond / 1000;  // until the next ones do
+// Few are looked at, and go, at a time, and the next ones a while later: the directory is synced in between, which takes
+// milliseconds, and the ring fills meanwhile.
+constexpr std::size_t kAgedMax = 4;
+constexpr std::uint64_t kMoreAgedNs = kSecond / 12;
 constexpr std::uint64_t kAgeAgainMinNs = kSecond;
 // At the latest then: uptime, which data ages by, goes on while the host sleeps; the time that is slept by does not.
 constexpr std::uint64_t kAgeAgainMaxNs = 60 * kSecond;
@@ -39,6 +41,7 @@ void WriterRow::load(const HorizonFields& horizon) {
   safe_end_ = 0;
   crowded_ = false;
   surplus_ = true;
+  removal_unsynced_ = true;
   prepared_ = kOffsetEnd;
   HorizonSlot slot{};
   slot.begin = horizon.begin;
@@ -245,7 +248,7 @@ void WriterRow::let_go(std::span<const Offset> going, std::size_t spares_max) {
   }
   store_.expire({}, spares_max);
   for (const Offset base : going) {
-    // Of two names that went a disk may keep the older one's end for itself, and lose the younger: a hole after a power cut.
+    // Of two removals that are not synced a power cut may undo the older one only, which leaves a hole.
     if (removal_unsynced_) sync_directory(store_.directory());
     removal_unsynced_ = true;
     store_.expire({&base, 1}, spares_max);

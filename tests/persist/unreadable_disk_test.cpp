@@ -169,6 +169,17 @@ TEST_CASE(
   CHECK_NOTHROW(check_sealable(scene.directory.path(), again));
 }
 
+TEST_CASE(
+    "unreadable disk: a segment past the horizon of which nothing can be read is not taken for empty, and stays") {
+  Scene scene;
+  scene.log.write_horizon(kSegment);  // an older one: restored without the segments
+  const std::uint64_t index = index_block_pos(kSegment, 0, 0);
+  spoil(scene.log.path_of(kSegment), index, index + 512);
+  const RecoveredLog found = recover(scene.directory.path(), scene.log.log(), FileIo::buffered);
+  CHECK(found.error == EIO);
+  CHECK_THROWS_AS(check_sealable(scene.directory.path(), found), Error);
+}
+
 TEST_CASE("unreadable disk: a read that fails once at recovery changes nothing") {
   const Scene scene;
   const std::uint64_t bytes = scene.log.file_pos(9 * kMiB);

@@ -1,6 +1,7 @@
 // A library to preload: the wall clock of every process that has it leaps by years, back and forth, every few milliseconds, as if
-// somebody kept setting the clock of the machine; or it is off by $CLOCK_OFF_BY seconds. Monotonic time is the machine's. Who lets the kernel measure a wait by the
-// wall clock is stopped, because that clock can't be made to leap here, and the wait would go unnoticed.
+// somebody kept setting the clock of the machine; or it is off by $CLOCK_OFF_BY seconds. Monotonic time is the machine's. Who lets
+// the kernel measure a wait by the wall clock is stopped, because that clock can't be made to leap here, and the wait would go
+// unnoticed.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
